@@ -1,0 +1,4 @@
+//! floodline.
+
+pub mod clock;
+pub mod units;

@@ -1,0 +1,3 @@
+//! The `floodline` command.
+
+fn main() {}
