@@ -1,4 +1,5 @@
 //! floodline.
 
 pub mod clock;
+pub mod pacer;
 pub mod units;
