@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod pacer;
+pub mod schedule;
 pub mod units;
