@@ -1,6 +1,7 @@
 //! floodline.
 
 pub mod clock;
+pub mod ledger;
 pub mod pacer;
 pub mod schedule;
 pub mod units;
