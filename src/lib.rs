@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod ledger;
 pub mod pacer;
+pub mod record;
 pub mod schedule;
 pub mod units;
