@@ -1,5 +1,6 @@
 //! floodline.
 
+pub mod analysis;
 pub mod clock;
 pub mod ledger;
 pub mod pacer;
