@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod clock;
+pub mod config;
 pub mod ledger;
 pub mod message;
 pub mod pacer;
