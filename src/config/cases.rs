@@ -1,7 +1,9 @@
 //! The load of each case and the limits that are its own.
 //!
-//! A number that a case shares with others stands once, in [`Limits`](super::Limits); the case names it. What must be zero
-//! (a reordered, lost or altered message) is no setting. Loads are those of the profile `full`; what a profile scales is listed in
+//! A number that a case shares with others stands once, in [`Limits`](super::Limits); the case names it.
+//! What must be zero
+//! (a reordered, lost or altered message) is no setting. Loads are those of the profile `full`; what a
+//! profile scales is listed in
 //! `profile.rs`, and no `limits` table is.
 
 use std::time::Duration;
@@ -103,7 +105,8 @@ section! {
 section! {
     /// `[backpressure]`: does an overloaded service say so, refuse in order, and recover?
     ///
-    /// Shared: queue empty within `limits.queue_recovery_within`. High priority is judged against the normal messages, without a number.
+    /// Shared: queue empty within `limits.queue_recovery_within`. High priority is judged against
+    /// the normal messages, without a number.
     BackpressureConfig {
         /// Normal messages of the overload. Scaled by the profile together with the queue.
         #[serde(with = "text::count")]
@@ -143,7 +146,8 @@ section! {
 section! {
     /// `[backpressure.limits]`
     BackpressureLimits {
-        /// From the instant at which sent − answered − refused reaches threshold + concurrency to the first refusal.
+        /// From the instant at which sent − answered − refused reaches threshold + concurrency
+        /// to the first refusal.
         #[serde(with = "text::duration")]
         overflow_within: Duration = Duration::from_millis(500),
         /// From the first refusal to the `backpressure` signal.
@@ -253,7 +257,8 @@ section! {
         /// Connections that share the rate.
         #[serde(with = "text::count")]
         connections: u32 = 100,
-        /// `user_message`s sent before the measurement, so that the idempotency memory is full. Scaled by the profile.
+        /// `user_message`s sent before the measurement, so that the idempotency memory is full.
+        /// Scaled by the profile.
         #[serde(with = "text::count")]
         fill_messages: u64 = 100_000,
         /// How long the load lasts. Scaled by the profile.

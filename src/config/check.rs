@@ -3,17 +3,16 @@
 use super::HighVolumeConfig;
 use crate::units::Rate;
 
-/// Two keys that cannot both hold, and why.
+/// Keys that cannot all hold as they are, and why.
 pub(super) struct Conflict {
-    pub(super) key: &'static str,
-    pub(super) other: &'static str,
+    pub(super) keys: &'static [&'static str],
     pub(super) cause: &'static str,
 }
 
 /// The first contradiction, in the order of the sections.
 pub(super) fn first_conflict(config: &HighVolumeConfig) -> Option<Conflict> {
     let broken = checks(config).find(|(holds, ..)| !holds)?;
-    Some(Conflict { key: broken.1, other: broken.2, cause: broken.3 })
+    Some(Conflict { keys: broken.1, cause: broken.2 })
 }
 
 /// How many checks there are, so that a test can hold one case for each.
@@ -28,8 +27,9 @@ fn checks(config: &HighVolumeConfig) -> impl Iterator<Item = Check> {
         .flatten()
 }
 
-/// Whether it holds, the key, the other key, and what is wrong where it does not.
-type Check = (bool, &'static str, &'static str, &'static str);
+/// Whether it holds, all keys that it depends on (the one to look at first), and what is wrong where it
+/// does not.
+type Check = (bool, &'static [&'static str], &'static str);
 
 fn shared(c: &HighVolumeConfig) -> Vec<Check> {
     let limits = &c.limits;
@@ -39,29 +39,25 @@ fn shared(c: &HighVolumeConfig) -> Vec<Check> {
     vec![
         (
             c.target.token_env.is_none() || c.target.token_file.is_none(),
-            "target.token_env",
-            "target.token_file",
+            &["target.token_env", "target.token_file"],
             "the token has one place",
         ),
-        (limits.p50 <= limits.p95, "limits.p50", "limits.p95", "no P50 is above its P95"),
-        (limits.p95 <= limits.p99, "limits.p95", "limits.p99", "no P95 is above its P99"),
+        (limits.p50 <= limits.p95, &["limits.p50", "limits.p95"], "no P50 is above its P95"),
+        (limits.p95 <= limits.p99, &["limits.p95", "limits.p99"], "no P95 is above its P99"),
         (
             limits.sustained_rate <= limits.peak_rate,
-            "limits.sustained_rate",
-            "limits.peak_rate",
+            &["limits.sustained_rate", "limits.peak_rate"],
             "what is sustained is not above the peak",
         ),
         (
             linear.linear_up_to <= linear.lossless_up_to,
-            "rate_scaling.limits.linear_up_to",
-            "rate_scaling.limits.lossless_up_to",
+            &["rate_scaling.limits.linear_up_to", "rate_scaling.limits.lossless_up_to"],
             "a rate that loses messages is not linear",
         ),
-        (two_rates, "rate_scaling.limits.linear_up_to", "rates", "a slope needs two rates up to there"),
+        (two_rates, &["rate_scaling.limits.linear_up_to", "rates"], "a slope needs two rates up to there"),
         (
             lowest.is_none_or(|rate| rate <= linear.timed_up_to),
-            "rate_scaling.limits.timed_up_to",
-            "rates",
+            &["rate_scaling.limits.timed_up_to", "rates"],
             "no rate of the table would be judged",
         ),
     ]
@@ -74,14 +70,12 @@ fn counting(c: &HighVolumeConfig) -> Vec<Check> {
     vec![
         (
             kills < load,
-            "delivery.kill_period",
-            "delivery.messages",
+            &["delivery.kill_period", "delivery.kills", "delivery.messages", "delivery.rate"],
             "the last kill comes after the load has ended",
         ),
         (
             delivery.cut_ratio * f64::from(delivery.connections) >= 1.0 - 1e-9,
-            "delivery.cut_ratio",
-            "delivery.connections",
+            &["delivery.cut_ratio", "delivery.connections"],
             "not one connection would be cut",
         ),
     ]
@@ -96,44 +90,53 @@ fn backpressure(c: &HighVolumeConfig) -> Vec<Check> {
     vec![
         (
             case.queue_threshold <= case.queue_capacity,
-            "backpressure.queue_threshold",
-            "backpressure.queue_capacity",
+            &["backpressure.queue_threshold", "backpressure.queue_capacity"],
             "the threshold would never be reached",
         ),
         (
             case.rate.as_per_second() > service,
-            "backpressure.rate",
-            "backpressure.concurrency",
+            &["backpressure.rate", "backpressure.concurrency", "backpressure.processing"],
             "the service (concurrency ÷ processing) is faster than the load",
         ),
         (
             case.messages as f64 > admitted,
-            "backpressure.messages",
-            "backpressure.queue_threshold",
+            &[
+                "backpressure.messages",
+                "backpressure.queue_threshold",
+                "backpressure.rate",
+                "backpressure.concurrency",
+                "backpressure.processing",
+            ],
             "too few messages to fill the queue",
         ),
         (
             case.baseline_rate.as_per_second() < service,
-            "backpressure.baseline_rate",
-            "backpressure.concurrency",
+            &["backpressure.baseline_rate", "backpressure.concurrency", "backpressure.processing"],
             "the baseline would overload the service (concurrency ÷ processing)",
         ),
         (
             drain < case.answer_timeout.as_secs_f64(),
-            "backpressure.answer_timeout",
-            "backpressure.queue_threshold",
+            &[
+                "backpressure.answer_timeout",
+                "backpressure.queue_threshold",
+                "backpressure.concurrency",
+                "backpressure.processing",
+            ],
             "the last of a full queue would be lost before its turn",
         ),
         (
             drain < c.limits.queue_recovery_within.as_secs_f64(),
-            "limits.queue_recovery_within",
-            "backpressure.queue_threshold",
+            &[
+                "limits.queue_recovery_within",
+                "backpressure.queue_threshold",
+                "backpressure.concurrency",
+                "backpressure.processing",
+            ],
             "a full queue takes longer to drain (threshold × processing ÷ concurrency)",
         ),
         (
             case.limits.overflow_within <= c.limits.backpressure_within,
-            "backpressure.limits.overflow_within",
-            "limits.backpressure_within",
+            &["backpressure.limits.overflow_within", "limits.backpressure_within"],
             "the case is stricter than the shared limit, never laxer",
         ),
     ]
@@ -142,39 +145,45 @@ fn backpressure(c: &HighVolumeConfig) -> Vec<Check> {
 fn timing(c: &HighVolumeConfig) -> Vec<Check> {
     // Fewer than three windows have neither a variation nor a trend.
     let three_windows = c.latency.duration >= c.latency.window.saturating_mul(3);
+    // A percentile above P95 of fewer samples is null, and a null fails its limit.
+    let enough_for_p99 = c.latency.rate.as_per_second() * c.latency.window.as_secs_f64() >= 1_000.0;
     vec![
-        (three_windows, "latency.window", "latency.duration", "the load must last three windows"),
+        (
+            enough_for_p99,
+            &["latency.window", "latency.rate"],
+            "a window of fewer than 1,000 messages has no P99",
+        ),
+        (three_windows, &["latency.window", "latency.duration"], "the load must last three windows"),
         (
             c.connections.contains(&c.connection_scaling.limits.p95_at_connections),
-            "connection_scaling.limits.p95_at_connections",
-            "connections",
+            &["connection_scaling.limits.p95_at_connections", "connections"],
             "that count is not in the table, so nothing would be judged",
         ),
         (
             c.connections.len() >= 2,
-            "connections",
-            "connection_scaling.limits.r_squared",
+            &["connections", "connection_scaling.limits.r_squared"],
             "a slope needs two counts",
         ),
         (
             c.memory.warm_up < c.memory.duration,
-            "memory.warm_up",
-            "memory.duration",
+            &["memory.warm_up", "memory.duration"],
             "nothing is left to judge",
         ),
         (
             c.peak.start_rate <= c.peak.ceiling_rate,
-            "peak.start_rate",
-            "peak.ceiling_rate",
+            &["peak.start_rate", "peak.ceiling_rate"],
             "the search would begin above its end",
         ),
         (
             c.limits.peak_rate <= c.peak.ceiling_rate,
-            "limits.peak_rate",
-            "peak.ceiling_rate",
+            &["limits.peak_rate", "peak.ceiling_rate"],
             "the search would never get there",
         ),
-        (c.peak.resolution_ratio > 0.0, "peak.resolution_ratio", "peak.hold", "the search would never end"),
+        (
+            c.peak.resolution_ratio > 0.0,
+            &["peak.resolution_ratio", "peak.hold"],
+            "the search would never end",
+        ),
     ]
 }
 
@@ -185,19 +194,17 @@ fn recovery(c: &HighVolumeConfig) -> Vec<Check> {
     vec![
         (
             case.ping_every < case.peer_dead_after,
-            "recovery.ping_every",
-            "recovery.peer_dead_after",
+            &["recovery.ping_every", "recovery.peer_dead_after"],
             "a peer would be dead before the answer to a ping",
         ),
         (
             case.peer_dead_after < case.fault,
-            "recovery.peer_dead_after",
-            "recovery.fault",
+            &["recovery.peer_dead_after", "recovery.fault"],
             "a silent peer would not be noticed before the fault ends",
         ),
-        (touches_one(case.drop_ratio), "recovery.drop_ratio", "recovery.connections", none),
-        (touches_one(case.partition_ratio), "recovery.partition_ratio", "recovery.connections", none),
-        (touches_one(case.silence_ratio), "recovery.silence_ratio", "recovery.connections", none),
+        (touches_one(case.drop_ratio), &["recovery.drop_ratio", "recovery.connections"], none),
+        (touches_one(case.partition_ratio), &["recovery.partition_ratio", "recovery.connections"], none),
+        (touches_one(case.silence_ratio), &["recovery.silence_ratio", "recovery.connections"], none),
     ]
 }
 

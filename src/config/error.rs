@@ -16,7 +16,7 @@ pub enum Origin {
     File(PathBuf),
     /// This environment variable.
     Environment(String),
-    /// The caller of [`HighVolumeConfig::validate`], by a flag or in code.
+    /// The caller of [`validate`](super::HighVolumeConfig::validate), by a flag or in code.
     Given,
 }
 
@@ -77,9 +77,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         cause: String,
     },
-    /// Two values that cannot both hold.
-    #[error(transparent)]
-    Contradiction(Box<Contradiction>),
+    /// Values that cannot all hold.
+    #[error("{0}")]
+    Contradiction(Contradiction),
     /// TOML cannot hold a number (integers have 63 bits).
     #[error("the configuration cannot be written as TOML: {cause}")]
     NotToml {
@@ -88,24 +88,40 @@ pub enum ConfigError {
     },
 }
 
-/// Two keys that cannot both hold, with their values and where they were set.
-#[derive(Debug, Error)]
-#[error("`{key}` = {value} ({origin}) contradicts `{other}` = {other_value} ({other_origin}): {cause}")]
+/// Keys that cannot all hold as they are.
+#[derive(Debug)]
 pub struct Contradiction {
-    /// The one key.
+    /// The keys with their values and origins, the one to look at first in front; at least two.
+    pub settings: Vec<Setting>,
+    /// Why not all of them.
+    pub cause: &'static str,
+}
+
+/// A key, what it is set to and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its path.
     pub key: String,
     /// Its value as TOML.
     pub value: String,
     /// Where it was set.
     pub origin: Origin,
-    /// The other key.
-    pub other: String,
-    /// Its value as TOML.
-    pub other_value: String,
-    /// Where it was set.
-    pub other_origin: Origin,
-    /// Why not both.
-    pub cause: &'static str,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` = {} ({})", self.key, self.value, self.origin)
+    }
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, setting) in self.settings.iter().enumerate() {
+            let between = ["", " contradicts ", ", "][place.min(2)];
+            write!(f, "{between}{setting}")?;
+        }
+        write!(f, ": {}", self.cause)
+    }
 }
 
 fn given(value: Option<&str>) -> String {

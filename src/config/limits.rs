@@ -11,7 +11,8 @@ use crate::units::{self, Rate};
 section! {
     /// `[target]`: the service under test. Secrets are never held here, only the name of where they are.
     TargetConfig {
-        /// The `ws://` or `wss://` address; absent (`""`), the own server is started. No user or password in it.
+        /// The `ws://` or `wss://` address; absent (`""`), the own server is started. No user or
+        /// password in it.
         #[serde(serialize_with = "text::optional::serialize", deserialize_with = "url")]
         url: Option<String> = None,
         /// What to send and how an answer is recognised; the names are those of the dialects.
@@ -129,7 +130,8 @@ fn url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Some(url))
 }
 
-/// Takes the name of a variable, so that a token pasted by mistake is refused in most forms (and is shown in no message).
+/// Takes the name of a variable, so that a token pasted by mistake is refused in most forms (and is
+/// shown in no message).
 fn variable_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let Some(name) = text::optional::deserialize(from)? else { return Ok(None) };
     let mut letters = name.chars();

@@ -1,4 +1,5 @@
-//! Defaults < profile < file < environment: each setting is applied by itself, so that an error names what was wrong and where.
+//! Defaults < profile < file < environment: each setting is applied by itself, so that an error names
+//! what was wrong and where.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::error::{ConfigError, Contradiction, Origin, WITHHELD, is_secret, shown, withhold};
+use super::error::{ConfigError, Contradiction, Origin, Setting, WITHHELD, is_secret, shown, withhold};
 use super::suggest::{nearest, nearest_key};
 use super::{HighVolumeConfig, Profile, check};
 
@@ -20,7 +21,8 @@ const SHORT_FORMS: [(&str, &str); 3] = [
     ("FLOODLINE_TOKEN_ENV", "target.token_env"),
 ];
 
-/// This process's `FLOODLINE_*` variables. One that is not Unicode is passed on with replacement characters, to be refused by name.
+/// This process's `FLOODLINE_*` variables. One that is not Unicode is passed on with replacement
+/// characters, to be refused by name.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
@@ -31,11 +33,14 @@ impl HighVolumeConfig {
     /// Defaults, then `file` (or `floodline.toml` in the current directory where it exists), then `env`
     /// (see [`environment`]; what does not begin with `FLOODLINE_` is ignored), validated.
     ///
-    /// The profile is `profile`, else `FLOODLINE_PROFILE`, else that of the file, else `quick`. The variable that the effective
-    /// `target.token_env` names may itself begin with `FLOODLINE_`; where a flag names it, leave it out of `env`.
+    /// The profile is `profile`, else `FLOODLINE_PROFILE`, else that of the file, else `quick`. The
+    /// variable that the effective
+    /// `target.token_env` names may itself begin with `FLOODLINE_`; where a flag names it, leave it
+    /// out of `env`.
     ///
     /// # Errors
-    /// Where the file cannot be read, or at the first key that is unknown, malformed, out of range or contradicts another.
+    /// Where the file cannot be read, or at the first key that is unknown, malformed, out of range
+    /// or contradicts another.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -109,7 +114,8 @@ impl Layers {
         Ok(())
     }
 
-    /// Flattens the file's tables along those of the defaults, so that a table in a value's place stays a (wrong) value.
+    /// Flattens the file's tables along those of the defaults, so that a table in a value's place
+    /// stays a (wrong) value.
     fn settings_of(
         &self,
         path: &Path,
@@ -216,17 +222,13 @@ impl Layers {
 
     fn finish(self) -> Result<HighVolumeConfig, ConfigError> {
         let Some(conflict) = check::first_conflict(&self.config) else { return Ok(self.config) };
-        let value = |key: &str| self.value(key).map(|value| shown(key, value)).unwrap_or_default();
-        let origin = |key: &str| self.origins.get(key).cloned().unwrap_or(Origin::Default);
-        Err(ConfigError::Contradiction(Box::new(Contradiction {
-            key: conflict.key.to_owned(),
-            value: value(conflict.key),
-            origin: origin(conflict.key),
-            other: conflict.other.to_owned(),
-            other_value: value(conflict.other),
-            other_origin: origin(conflict.other),
-            cause: conflict.cause,
-        })))
+        let setting = |key: &&str| Setting {
+            key: (*key).to_owned(),
+            value: self.value(key).map(|value| shown(key, value)).unwrap_or_default(),
+            origin: self.origins.get(*key).cloned().unwrap_or(Origin::Default),
+        };
+        let settings = conflict.keys.iter().map(setting).collect();
+        Err(ConfigError::Contradiction(Contradiction { settings, cause: conflict.cause }))
     }
 }
 
@@ -305,7 +307,8 @@ pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }
 
-/// Reads a variable as a value of the type that the key has now; what does not fit stays text, and is refused as such.
+/// Reads a variable as a value of the type that the key has now; what does not fit stays text, and is
+/// refused as such.
 fn value_like(like: &Value, text: &str) -> Value {
     let trimmed = text.trim();
     let plain = || Value::String(text.to_owned());

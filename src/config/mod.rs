@@ -1,13 +1,17 @@
 //! [`HighVolumeConfig`]: every number of the cases, as a default that a file or the environment can change.
 //!
-//! Layers, the later one wins: defaults, the profile's sizes, the file (`floodline.toml`), the environment, and what the
+//! Layers, the later one wins: defaults, the profile's sizes, the file (`floodline.toml`), the
+//! environment, and what the
 //! caller sets in the public fields afterwards (followed by [`HighVolumeConfig::validate`]).
 //!
-//! In the file each section is a table, durations are text (`"10s"`), sizes are integers or text (`"1KiB"`), and what is absent is `""`.
+//! In the file each section is a table, durations are text (`"10s"`), sizes are integers or text
+//! (`"1KiB"`), and what is absent is `""`.
 //! In the environment a key is `FLOODLINE_` and its path in capitals, joined with `_`:
-//! `rate_scaling.limits.r_squared` is `FLOODLINE_RATE_SCALING_LIMITS_R_SQUARED`, a table is a list (`FLOODLINE_RATES=100,500`).
+//! `rate_scaling.limits.r_squared` is `FLOODLINE_RATE_SCALING_LIMITS_R_SQUARED`, a table is a list
+//! (`FLOODLINE_RATES=100,500`).
 //! Names are looked up whole in the list of all keys, never split, so an underscore is never ambiguous.
-//! Short forms: `FLOODLINE_TARGET`, `FLOODLINE_DIALECT`, `FLOODLINE_TOKEN_ENV` set `target.url`, `target.dialect`, `target.token_env`.
+//! Short forms: `FLOODLINE_TARGET`, `FLOODLINE_DIALECT`, `FLOODLINE_TOKEN_ENV` set `target.url`,
+//! `target.dialect`, `target.token_env`.
 
 mod cases;
 mod check;
@@ -29,7 +33,7 @@ pub use cases::{
     DeliveryLimits, LatencyConfig, LatencyLimits, MemoryConfig, MemoryLimits, OrderingConfig, PeakConfig,
     RateScalingConfig, RateScalingLimits, RecoveryConfig, RecoveryLimits,
 };
-pub use error::{ConfigError, Contradiction, Origin};
+pub use error::{ConfigError, Contradiction, Origin, Setting};
 pub use limits::{Limits, LoadConfig, TargetConfig};
 pub use load::environment;
 pub use profile::{Profile, UnknownProfile};

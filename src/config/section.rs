@@ -2,7 +2,8 @@
 
 /// Declares a section: a struct whose fields carry their documentation and default in one place.
 ///
-/// A key that the section does not have is refused on the way in, and none may be missing: the layers start from the full defaults.
+/// A key that the section does not have is refused on the way in, and none may be missing: the layers
+/// start from the full defaults.
 macro_rules! section {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$meta])*
