@@ -3,6 +3,7 @@
 pub mod analysis;
 pub mod clock;
 pub mod config;
+pub mod environment;
 pub mod fault;
 pub mod ledger;
 pub mod message;
