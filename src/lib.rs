@@ -6,6 +6,7 @@ pub mod config;
 pub mod environment;
 pub mod fault;
 pub mod ledger;
+pub mod limits;
 pub mod message;
 pub mod pacer;
 pub mod record;
