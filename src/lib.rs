@@ -1,5 +1,6 @@
 //! floodline.
 
+pub mod allocator;
 pub mod analysis;
 pub mod clock;
 pub mod config;
