@@ -11,5 +11,6 @@ pub mod limits;
 pub mod message;
 pub mod pacer;
 pub mod record;
+pub mod sampler;
 pub mod schedule;
 pub mod units;
