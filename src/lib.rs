@@ -2,6 +2,13 @@
 
 pub mod allocator;
 pub mod analysis;
+pub mod client;
+pub mod dialect;
+pub mod environment;
+pub mod limits;
+pub mod result;
+pub mod sampler;
+pub mod workload;
 pub mod clock;
 pub mod config;
 pub mod environment;

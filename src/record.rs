@@ -314,10 +314,10 @@ impl Recorder {
         &mut self.current
     }
 
-    /// Hands over the last window.
-    pub fn finish(self) {
+    /// Hands over the last window; what is recorded afterwards is lost.
+    pub fn finish(&mut self) {
         // The collector is gone only when nobody wants the result any more.
-        let _ = self.full.send(self.current);
+        let _ = self.full.send(std::mem::take(&mut self.current));
     }
 
     #[cold]
@@ -474,7 +474,7 @@ mod tests {
                 window.latency.record(1_000);
             }
         }
-        recorders.into_iter().for_each(Recorder::finish);
+        recorders.iter_mut().for_each(Recorder::finish);
         collector.collect(1);
         assert_eq!(collector.latest().map(|latest| latest.t_s), Some(0));
         let (total, summaries) = collector.finish();

@@ -125,6 +125,12 @@ impl Ledger {
         self.pending.issue(due_ns)
     }
 
+    /// The sequence that the next message will get.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.pending.next_sequence()
+    }
+
     /// Notes that a message's first byte went to the kernel at `sent_ns`, for the first time or again.
     pub fn sent(&mut self, sequence: u64, sent_ns: u64) {
         match self.pending.sent(sequence, sent_ns) {

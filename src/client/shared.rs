@@ -1,0 +1,105 @@
+//! What the connections of one worker share. A worker is one thread, so cells do.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+use bytes::BytesMut;
+
+use super::connection::ConnectionReport;
+use crate::clock::Clock;
+use crate::record::Recorder;
+
+/// Where a load stands. Later phases compare greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Messages are due.
+    Loading,
+    /// Nothing comes due any more; what came due before is still sent.
+    Finishing,
+    /// Nothing is sent; answers still count.
+    Draining,
+    /// Nothing counts any more.
+    Closing,
+}
+
+/// State of a worker that its connections read and add to.
+pub(super) struct Shared<C> {
+    pub(super) clock: C,
+    /// When the load starts; due instants count from here.
+    pub(super) start_ns: u64,
+    /// What the wall clock says when the run's clock says 0.
+    pub(super) unix_origin_ns: u64,
+    /// When the load ends; moved up by an interruption.
+    pub(super) end_ns: Cell<u64>,
+    pub(super) phase: Cell<Phase>,
+    /// Messages due up to here may be sent; moved on by the worker's pacer.
+    pub(super) tick_ns: Cell<u64>,
+    /// Messages last sent up to here, and still unanswered, are lost.
+    pub(super) expire_ns: Cell<u64>,
+    /// Answers up to here count as achieved.
+    pub(super) cutoff_ns: Cell<u64>,
+    /// Answers received up to the cutoff.
+    pub(super) achieved: Cell<u64>,
+    /// All answers received.
+    pub(super) answered: Cell<u64>,
+    pub(super) recorder: RefCell<Recorder>,
+    /// One buffer to encode into, for all connections: idle ones need none.
+    pub(super) encode: RefCell<BytesMut>,
+}
+
+impl<C: Clock> Shared<C> {
+    pub(super) fn unix_ns(&self, now_ns: u64) -> u64 {
+        self.unix_origin_ns + now_ns
+    }
+
+    #[inline]
+    pub(super) fn answered(&self, received_ns: u64) {
+        self.answered.set(self.answered.get() + 1);
+        if received_ns <= self.cutoff_ns.get() {
+            self.achieved.set(self.achieved.get() + 1);
+        }
+    }
+}
+
+/// Where a connection and its worker meet.
+#[derive(Default)]
+pub(super) struct Slot {
+    waker: RefCell<Option<Waker>>,
+    /// Messages sent and unanswered.
+    pub(super) in_flight: Cell<usize>,
+    /// Whether something is, or will come, due that has not been sent.
+    pub(super) backlog: Cell<bool>,
+    report: RefCell<Option<ConnectionReport>>,
+    reported: Cell<bool>,
+}
+
+impl Slot {
+    /// Remembers whom to wake.
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn report(&self, report: ConnectionReport) {
+        *self.report.borrow_mut() = Some(report);
+        self.reported.set(true);
+        self.in_flight.set(0);
+        self.backlog.set(false);
+    }
+
+    pub(super) fn reported(&self) -> bool {
+        self.reported.get()
+    }
+
+    pub(super) fn take_report(&self) -> Option<ConnectionReport> {
+        self.report.borrow_mut().take()
+    }
+}

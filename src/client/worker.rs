@@ -1,0 +1,440 @@
+//! One worker: a thread's worth of connections, and the pacer that wakes them when messages are due.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{oneshot, watch};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::connect::{Connect, ConnectError};
+use super::connection::{Connection, ConnectionReport, Pace, Parts};
+use super::shared::{Phase, Shared, Slot};
+use super::transport::Tapped;
+use crate::clock::Clock;
+use crate::dialect::{Dialect, Identity};
+use crate::pacer::{PacerKind, Sleeper};
+use crate::record::{LatencyHistogram, Recorder};
+use crate::schedule::Timeline;
+use crate::workload::{Offered, Workload};
+
+/// Handshakes under way at once, a worker: enough to fill the time until the server answers, too few to overflow its
+/// backlog of connections.
+const HANDSHAKES_AT_ONCE: usize = 32;
+/// How often a worker looks after what no message wakes it for: time-outs, windows, progress.
+const HOUSEKEEPING_NS: u64 = 50_000_000;
+/// A time-out is noticed at most this late, a twentieth of its length where that is less.
+const MAX_EXPIRE_STEP_NS: u64 = 1_000_000_000;
+/// After the end of the load, messages that came due before it may still leave for so long. It is also how long answers
+/// count as achieved (`achieved_rate`).
+pub(super) const GRACE_NS: u64 = 500_000_000;
+/// After the last answer, stragglers (second answers, above all) are awaited for so long.
+const LINGER_NS: u64 = 100_000_000;
+/// How long connections get to send their close frames.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// tungstenite fills its read buffer with zeros before each read, so a large one costs more than the system calls that
+/// it saves; 8 KiB is also most of what a connection weighs.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
+/// Above a batch, so that only a flush writes.
+const WRITE_BUFFER_BYTES: usize = 128 * 1024;
+/// What an answer may weigh: the largest payload, echoed with every character escaped, fits.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// What the coordinator tells all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// Go on.
+    Run,
+    /// End the load now, and drain.
+    Stop,
+    /// End everything now.
+    Abort,
+}
+
+/// What a worker needs to start the load, given to all at once.
+pub(super) struct Start {
+    pub(super) start_ns: u64,
+    pub(super) recorder: Recorder,
+}
+
+/// How a worker's connections came about.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) established: u64,
+    pub(super) failures: Vec<(u32, ConnectError)>,
+    pub(super) setup: LatencyHistogram,
+}
+
+/// What a worker found.
+#[derive(Debug)]
+pub(super) struct WorkerReport {
+    pub(super) connections: Vec<ConnectionReport>,
+    pub(super) achieved: u64,
+    /// When load really ended, on the run's clock.
+    pub(super) ended_ns: u64,
+    /// CPU seconds of this worker's thread during the load; `None` where the system cannot tell.
+    pub(super) cpu_s: Option<f64>,
+}
+
+/// Progress of all workers, for a display.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) answered: AtomicU64,
+}
+
+/// A worker's share of the load.
+pub(super) struct Plan<K, D, C> {
+    pub(super) workload: Workload,
+    pub(super) connections: Vec<u32>,
+    pub(super) run_id: String,
+    pub(super) connect: K,
+    pub(super) dialect: D,
+    pub(super) clock: C,
+    /// What the wall clock says when the run's clock says 0.
+    pub(super) unix_origin_ns: u64,
+    pub(super) control: watch::Receiver<Control>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// Connections that are open and wait for the load.
+pub(super) struct Ready<S, C> {
+    open: Vec<(u32, WebSocketStream<Tapped<S, C>>)>,
+}
+
+impl<K: Connect, D: Dialect, C: Clock + Unpin> Plan<K, D, C>
+where
+    D::Session: Unpin,
+{
+    /// Opens this worker's connections, spread over the ramp-up.
+    pub(super) async fn open(&mut self) -> (Ready<K::Stream, C>, Opened) {
+        let mut opened = Opened::default();
+        let mut open = Vec::with_capacity(self.connections.len());
+        let begun_ns = self.clock.now_ns();
+        let ramp_ns = u64::try_from(self.workload.ramp_up.as_nanos()).unwrap_or(u64::MAX);
+        let mut under_way = FuturesUnordered::new();
+        let mut control = self.control.clone();
+        for (place, &index) in self.connections.iter().enumerate() {
+            let turn_ns = begun_ns + (ramp_ns as f64 * place as f64 / self.connections.len() as f64) as u64;
+            let wait_ns = turn_ns.saturating_sub(self.clock.now_ns());
+            if wait_ns > 0 {
+                tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+            }
+            if *control.borrow_and_update() != Control::Run {
+                break;
+            }
+            under_way.push(self.handshake(index));
+            while under_way.len() >= HANDSHAKES_AT_ONCE
+                && let Some((index, outcome)) = under_way.next().await
+            {
+                self.opened(index, outcome, &mut open, &mut opened);
+            }
+        }
+        while let Some((index, outcome)) = under_way.next().await {
+            self.opened(index, outcome, &mut open, &mut opened);
+        }
+        drop(under_way);
+        open.sort_by_key(|(index, _)| *index);
+        opened.established = open.len() as u64;
+        (Ready { open }, opened)
+    }
+
+    /// Offers the load on the open connections, and reports when all is over. Must run where `spawn_local` works.
+    pub(super) async fn load(&mut self, ready: Ready<K::Stream, C>, start: Start) -> std::io::Result<WorkerReport> {
+        let shared = Rc::new(self.shared(start));
+        let slots: Vec<Rc<Slot>> = ready.open.iter().map(|_| Rc::default()).collect();
+        let mut timeline = Vec::new();
+        let mut tasks = Vec::with_capacity(slots.len());
+        let schedule = self.workload.schedule();
+        for ((index, ws), slot) in ready.open.into_iter().zip(&slots) {
+            let client_id = format!("{}-{}-{index}", self.run_id, self.workload.shard.index);
+            let identity = Identity { client_id: client_id.clone(), connection: index };
+            let pace = match schedule {
+                Some(schedule) => {
+                    timeline.push(schedule.due_times(index));
+                    Pace::Open(schedule.due_times(index))
+                }
+                None => Pace::Closed { window: self.workload.window },
+            };
+            let session = self.dialect.session(identity);
+            let parts = Parts { index, client_id, session, pace, slot: Rc::clone(slot) };
+            tasks.push(tokio::task::spawn_local(Connection::new(ws, Rc::clone(&shared), parts)));
+        }
+        let cpu_before_s = thread_cpu_s();
+        let answer_timeout_ns = u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let mut conductor = Conductor {
+            sleeper: Sleeper::precise()?,
+            timeline: Timeline::new(timeline),
+            pacer: self.workload.pacer,
+            answer_timeout_ns,
+            expire_step_ns: (answer_timeout_ns / 20).clamp(HOUSEKEEPING_NS, MAX_EXPIRE_STEP_NS),
+            control: self.control.clone(),
+            progress: Arc::clone(&self.progress),
+            published: 0,
+            shared: Rc::clone(&shared),
+            slots: &slots,
+        };
+        conductor.conduct().await?;
+        drop(conductor);
+        let cpu_s = thread_cpu_s().zip(cpu_before_s).map(|(after, before)| after - before);
+        self.close(&shared, &slots, tasks).await;
+        let connections = slots.iter().filter_map(|slot| slot.take_report()).collect();
+        let (achieved, ended_ns) = (shared.achieved.get(), shared.end_ns.get());
+        shared.recorder.borrow_mut().finish();
+        Ok(WorkerReport { connections, achieved, ended_ns, cpu_s })
+    }
+
+    fn shared(&self, start: Start) -> Shared<C> {
+        let Start { start_ns, recorder } = start;
+        let end_ns = start_ns + u64::try_from(self.workload.duration.as_nanos()).unwrap_or(u64::MAX / 2);
+        Shared {
+            clock: self.clock.clone(),
+            start_ns,
+            unix_origin_ns: self.unix_origin_ns,
+            end_ns: Cell::new(end_ns),
+            phase: Cell::new(Phase::Finishing),
+            tick_ns: Cell::new(0),
+            expire_ns: Cell::new(0),
+            cutoff_ns: Cell::new(end_ns + GRACE_NS),
+            achieved: Cell::new(0),
+            answered: Cell::new(0),
+            recorder: RefCell::new(recorder),
+            encode: RefCell::default(),
+        }
+    }
+
+    /// Lets every connection hand in its report and say goodbye.
+    async fn close(&self, shared: &Shared<C>, slots: &[Rc<Slot>], tasks: Vec<tokio::task::JoinHandle<()>>) {
+        shared.phase.set(Phase::Closing);
+        slots.iter().for_each(|slot| slot.wake());
+        let aborts: Vec<_> = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+        let all = async {
+            for task in tasks {
+                // A task that panicked has no report; its connection's messages then show as unsent.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+            // An aborted task is dropped when the scheduler next gets to it.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn opened(
+        &self,
+        index: u32,
+        outcome: Result<(WebSocketStream<Tapped<K::Stream, C>>, u64), ConnectError>,
+        open: &mut Vec<(u32, WebSocketStream<Tapped<K::Stream, C>>)>,
+        opened: &mut Opened,
+    ) {
+        match outcome {
+            Ok((ws, setup_ns)) => {
+                opened.setup.record(setup_ns);
+                open.push((index, ws));
+            }
+            Err(error) => opened.failures.push((index, error)),
+        }
+    }
+
+    /// Opens connection `index`; with how long it took, in nanoseconds.
+    #[allow(clippy::type_complexity, reason = "named once, here, it would hide what it is")]
+    fn handshake(
+        &self,
+        index: u32,
+    ) -> impl Future<Output = (u32, Result<(WebSocketStream<Tapped<K::Stream, C>>, u64), ConnectError>)> + use<K, D, C>
+    {
+        let (connect, clock, limit) = (self.connect.clone(), self.clock.clone(), self.workload.connect_timeout);
+        let opening = async move {
+            let begun_ns = clock.now_ns();
+            let request = connect.request()?;
+            let stream = Tapped::new(connect.open().await?, clock.clone());
+            let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
+            let (ws, _response) = shaken.map_err(ConnectError::of_handshake)?;
+            Ok((ws, clock.now_ns().saturating_sub(begun_ns)))
+        };
+        async move {
+            let outcome = match tokio::time::timeout(limit, Box::pin(opening)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(ConnectError::TimedOut { seconds: limit.as_secs_f64() }),
+            };
+            (index, outcome)
+        }
+    }
+}
+
+fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_message_size(Some(MAX_ANSWER_BYTES))
+        .max_frame_size(Some(MAX_ANSWER_BYTES))
+}
+
+/// Leads a worker's connections through the load: wakes them when messages are due, ends the load, waits for the
+/// answers.
+struct Conductor<'a, C> {
+    sleeper: Sleeper,
+    timeline: Timeline,
+    pacer: PacerKind,
+    answer_timeout_ns: u64,
+    /// How often connections are woken to look for messages that timed out.
+    expire_step_ns: u64,
+    control: watch::Receiver<Control>,
+    progress: Arc<Progress>,
+    /// How many answers have been added to the progress.
+    published: u64,
+    shared: Rc<Shared<C>>,
+    slots: &'a [Rc<Slot>],
+}
+
+impl<C: Clock> Conductor<'_, C> {
+    async fn conduct(&mut self) -> std::io::Result<()> {
+        self.sleep_until(self.shared.start_ns).await?;
+        self.shared.phase.set(Phase::Loading);
+        self.shared.tick_ns.set(self.shared.clock.now_ns());
+        self.slots.iter().for_each(|slot| slot.wake());
+        self.offer().await?;
+        self.drain().await
+    }
+
+    /// Until the end of the load: wakes whoever has a message due.
+    async fn offer(&mut self) -> std::io::Result<()> {
+        let start_ns = self.shared.start_ns;
+        let mut keep_house_ns = start_ns + HOUSEKEEPING_NS;
+        loop {
+            let now_ns = self.shared.clock.now_ns();
+            self.shared.tick_ns.set(now_ns);
+            let slots = self.slots;
+            self.timeline.advance(now_ns.saturating_sub(start_ns), |place| slots[place].wake());
+            let end_ns = self.shared.end_ns.get();
+            if now_ns >= end_ns || self.all_reported() {
+                return Ok(());
+            }
+            if now_ns >= keep_house_ns {
+                self.keep_house(now_ns);
+                keep_house_ns = now_ns + HOUSEKEEPING_NS;
+            }
+            let due_ns = self.timeline.next_due().map_or(u64::MAX, |due_ns| self.pacer.wake_at(start_ns + due_ns));
+            if self.wait_until(due_ns.min(keep_house_ns).min(end_ns)).await? {
+                self.end_early();
+            }
+        }
+    }
+
+    /// After the end of the load: what came due is sent, what was sent is awaited.
+    async fn drain(&mut self) -> std::io::Result<()> {
+        self.shared.phase.set(Phase::Finishing);
+        // Closed loops learn by this that they must not refill their windows.
+        self.slots.iter().for_each(|slot| slot.wake());
+        let grace_ends_ns = self.shared.end_ns.get() + GRACE_NS;
+        let mut quiet_since_ns = None;
+        loop {
+            let now_ns = self.shared.clock.now_ns();
+            self.shared.tick_ns.set(now_ns);
+            self.keep_house(now_ns);
+            if now_ns >= grace_ends_ns && self.shared.phase.get() < Phase::Draining {
+                self.shared.phase.set(Phase::Draining);
+            }
+            let backlog = self.shared.phase.get() < Phase::Draining && self.slots.iter().any(|slot| slot.backlog.get());
+            let quiet = !backlog && self.slots.iter().all(|slot| slot.in_flight.get() == 0);
+            if !quiet {
+                quiet_since_ns = None;
+            } else if now_ns.saturating_sub(*quiet_since_ns.get_or_insert(now_ns)) >= LINGER_NS || self.all_reported() {
+                return Ok(());
+            }
+            self.wait_until(now_ns + LINGER_NS / 10).await?;
+            if *self.control.borrow() == Control::Abort {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sleeps; whether the coordinator wants the load to end.
+    async fn wait_until(&mut self, wake_ns: u64) -> std::io::Result<bool> {
+        if self.pacer == PacerKind::Spin {
+            tokio::task::yield_now().await;
+            return Ok(*self.control.borrow() != Control::Run);
+        }
+        let span_ns = wake_ns.saturating_sub(self.shared.clock.now_ns());
+        if span_ns == 0 {
+            tokio::task::yield_now().await;
+            return Ok(*self.control.borrow() != Control::Run);
+        }
+        tokio::select! {
+            biased;
+            slept = self.sleeper.sleep(span_ns) => { slept?; Ok(false) }
+            // The sender lives as long as the coordinator; without one there is nobody to report to.
+            changed = self.control.changed() => Ok(changed.is_err() || *self.control.borrow() != Control::Run),
+        }
+    }
+
+    async fn sleep_until(&mut self, wake_ns: u64) -> std::io::Result<()> {
+        while self.shared.clock.now_ns() < wake_ns && *self.control.borrow() == Control::Run {
+            self.wait_until(wake_ns).await?;
+        }
+        Ok(())
+    }
+
+    /// The load ends now: nothing comes due any more.
+    fn end_early(&mut self) {
+        let now_ns = self.shared.clock.now_ns().max(self.shared.start_ns + 1);
+        if now_ns < self.shared.end_ns.get() {
+            self.shared.end_ns.set(now_ns);
+            self.shared.cutoff_ns.set(now_ns + GRACE_NS);
+            self.timeline.truncate(now_ns - self.shared.start_ns);
+        }
+    }
+
+    fn keep_house(&mut self, now_ns: u64) {
+        self.shared.recorder.borrow_mut().window_at(now_ns);
+        let expire_ns = now_ns.saturating_sub(self.answer_timeout_ns);
+        if expire_ns >= self.shared.expire_ns.get() + self.expire_step_ns {
+            self.shared.expire_ns.set(expire_ns);
+            self.slots.iter().filter(|slot| slot.in_flight.get() > 0).for_each(|slot| slot.wake());
+        }
+        let answered = self.shared.answered.get();
+        self.progress.answered.fetch_add(answered - self.published, Ordering::Relaxed);
+        self.published = answered;
+    }
+
+    fn all_reported(&self) -> bool {
+        self.slots.iter().all(|slot| slot.reported())
+    }
+}
+
+/// Runs a worker on this thread: opens, tells how that went, waits for the start, offers the load.
+pub(super) fn run<K: Connect, D: Dialect, C: Clock + Unpin>(
+    mut plan: Plan<K, D, C>,
+    opened: impl FnOnce(Opened),
+    start: oneshot::Receiver<Start>,
+) -> std::io::Result<Option<WorkerReport>>
+where
+    D::Session: Unpin,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async {
+        let (ready, outcome) = plan.open().await;
+        opened(outcome);
+        match start.await {
+            Ok(start) => plan.load(ready, start).await.map(Some),
+            // The coordinator gave up: no connection anywhere.
+            Err(_) => Ok(None),
+        }
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn thread_cpu_s() -> Option<f64> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
+    Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn thread_cpu_s() -> Option<f64> {
+    None
+}

@@ -1,0 +1,192 @@
+//! `floodline`: the wire of our mock server, and of the platform that it stands for.
+
+use bytes::BytesMut;
+
+use super::{Answer, Content, Dialect, Frame, FrameKind, Identity, Session};
+use crate::ledger::Lane;
+use crate::message::{
+    MessageId, Response, WallTime, decode_response_text, encode_throughput_test, encode_user_message,
+};
+
+/// Which request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequestKind {
+    /// `throughput_test`: the content's CRC-32 comes back.
+    #[default]
+    ThroughputTest,
+    /// `user_message`: processed once for an id, the content comes back.
+    UserMessage,
+}
+
+/// Our own wire.
+#[derive(Debug, Clone)]
+pub struct Floodline {
+    content: Content,
+    request: RequestKind,
+}
+
+impl Floodline {
+    /// The dialect for contents of `payload_bytes` bytes.
+    #[must_use]
+    pub fn new(seed: u64, payload_bytes: usize, request: RequestKind) -> Self {
+        Self { content: Content::new(seed, payload_bytes), request }
+    }
+}
+
+impl Dialect for Floodline {
+    type Session = FloodlineSession;
+
+    fn name(&self) -> &'static str {
+        "floodline"
+    }
+
+    fn session(&self, identity: Identity) -> FloodlineSession {
+        FloodlineSession { dialect: self.clone(), identity }
+    }
+}
+
+/// One connection's share of our wire.
+#[derive(Debug)]
+pub struct FloodlineSession {
+    dialect: Floodline,
+    identity: Identity,
+}
+
+impl FloodlineSession {
+    /// The sequence in an id of ours.
+    fn sequence(&self, message_id: &str) -> Option<u64> {
+        MessageId::parse(message_id).filter(|id| id.client_id == self.identity.client_id).map(|id| id.n)
+    }
+
+    fn content(&self, sequence: u64) -> &str {
+        self.dialect.content.of(self.identity.connection, sequence)
+    }
+
+    fn processed(&self, message_id: &str, echoed: Option<u64>, check: Check<'_>, depth: Option<u64>) -> Answer {
+        let Some(sequence) = self.sequence(message_id) else {
+            return Answer::Foreign;
+        };
+        if echoed.is_some_and(|echoed| echoed != sequence) {
+            // An answer that contradicts itself names no message.
+            return Answer::Corrupted;
+        }
+        let intact = match check {
+            Check::Crc(crc) => crc32fast::hash(self.content(sequence).as_bytes()) == crc,
+            Check::Content(content) => content == self.content(sequence),
+            Check::None => true,
+        };
+        Answer::Processed { sequence, lane: Lane::Normal, intact, queue_depth: depth }
+    }
+}
+
+/// What an answer says of the content that the server read.
+enum Check<'a> {
+    Crc(u32),
+    Content(&'a str),
+    None,
+}
+
+impl Session for FloodlineSession {
+    fn frame_kind(&self) -> FrameKind {
+        FrameKind::Text
+    }
+
+    fn encode(&mut self, sequence: u64, now: WallTime, out: &mut BytesMut) {
+        let id = MessageId { client_id: &self.identity.client_id, n: sequence };
+        let content = self.dialect.content.of(self.identity.connection, sequence);
+        match self.dialect.request {
+            RequestKind::ThroughputTest => encode_throughput_test(out, id, content, now, None),
+            RequestKind::UserMessage => encode_user_message(out, id, content, now, None),
+        }
+    }
+
+    fn decode(&mut self, frame: Frame<'_>) -> Answer {
+        let Frame::Text(text) = frame else {
+            return Answer::Corrupted;
+        };
+        let Ok(response) = decode_response_text(text) else {
+            return Answer::Corrupted;
+        };
+        match response {
+            Response::Throughput(answer) => {
+                let check = answer.content_crc32.map_or(Check::None, Check::Crc);
+                self.processed(&answer.message_id, Some(answer.sequence_id), check, Some(answer.queue_depth))
+            }
+            Response::Ai(answer) => {
+                let check = Check::Content(&answer.content);
+                self.processed(&answer.message_id, answer.sequence_id, check, Some(answer.queue_depth))
+            }
+            Response::DuplicateRejected(answer) => self.processed(&answer.message_id, None, Check::None, None),
+            Response::QueueFull(answer) => match self.sequence(&answer.message_id) {
+                Some(sequence) if answer.sequence_id.is_none_or(|echoed| echoed == sequence) => {
+                    Answer::Refused { sequence, queue_depth: Some(answer.queue_depth) }
+                }
+                Some(_) => Answer::Corrupted,
+                None => Answer::Foreign,
+            },
+            Response::Backpressure(signal) => Answer::Backpressure { queue_depth: signal.queue_depth },
+            Response::PerformanceStats(_) => Answer::Ignored,
+            Response::Latency(_) | Response::Generic(_) | Response::Error(_) | Response::Other(_) => {
+                Answer::Unattributed
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Request, decode_request_text};
+
+    fn session(request: RequestKind) -> FloodlineSession {
+        let identity = Identity { client_id: "run-0-3".into(), connection: 3 };
+        Floodline::new(11, 32, request).session(identity)
+    }
+
+    fn decode(text: &str) -> Answer {
+        session(RequestKind::ThroughputTest).decode(Frame::Text(text))
+    }
+
+    #[test]
+    fn a_request_carries_its_identity_and_the_content_that_is_checked() {
+        let mut out = BytesMut::new();
+        session(RequestKind::ThroughputTest).encode(5, WallTime::from_unix_ns(1_000_000_000), &mut out);
+        let text = std::str::from_utf8(&out).unwrap();
+        let Request::ThroughputTest(request) = decode_request_text(text).unwrap() else {
+            panic!("{text}");
+        };
+        assert_eq!((&*request.message_id, request.sequence_id), ("run-0-3-5", 5));
+        let crc = crc32fast::hash(request.content.as_bytes());
+        let answer = |crc: u32| {
+            decode(&format!(
+                r#"{{"type":"throughput_response","message_id":"run-0-3-5","sequence_id":5,"server_time":1.5,"queue_depth":2,"content_crc32":{crc}}}"#
+            ))
+        };
+        let processed =
+            |intact| Answer::Processed { sequence: 5, lane: Lane::Normal, intact, queue_depth: Some(2) };
+        assert_eq!(answer(crc), processed(true));
+        assert_eq!(answer(crc ^ 1), processed(false));
+    }
+
+    #[test]
+    fn a_foreign_server_need_not_send_a_checksum() {
+        let text = r#"{"type":"throughput_response","message_id":"run-0-3-5","sequence_id":5,"server_time":1,"queue_depth":0}"#;
+        assert!(matches!(decode(text), Answer::Processed { sequence: 5, intact: true, .. }));
+    }
+
+    #[test]
+    fn whatever_comes_is_named() {
+        let of = |fields: &str| decode(&format!("{{{fields}}}"));
+        let foreign = r#""type":"throughput_response","message_id":"run-0-4-5","sequence_id":5,"server_time":1,"queue_depth":0"#;
+        assert_eq!(of(foreign), Answer::Foreign);
+        let contradicts = r#""type":"throughput_response","message_id":"run-0-3-5","sequence_id":6,"server_time":1,"queue_depth":0"#;
+        assert_eq!(of(contradicts), Answer::Corrupted);
+        assert_eq!(of(r#""type":"throughput_response""#), Answer::Corrupted);
+        assert_eq!(decode("not json"), Answer::Corrupted);
+        assert_eq!(session(RequestKind::ThroughputTest).decode(Frame::Binary(b"{}")), Answer::Corrupted);
+        let full = r#""type":"queue_full","message_id":"run-0-3-5","sequence_id":5,"queue_depth":9,"max_queue":9"#;
+        assert_eq!(of(full), Answer::Refused { sequence: 5, queue_depth: Some(9) });
+        assert_eq!(of(r#""type":"error","message":"x","timestamp":1"#), Answer::Unattributed);
+        assert_eq!(of(r#""type":"news""#), Answer::Unattributed);
+    }
+}

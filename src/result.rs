@@ -1,0 +1,511 @@
+//! What a run found: versioned, with units in the names, and "no data" as null.
+//!
+//! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use crate::environment::Environment;
+use crate::ledger::{Counts, MISSING_KEPT};
+use crate::record::{LatencyHistogram, WindowSummary};
+use crate::sampler::{ProcessSummary, Sample};
+use crate::workload::Shard;
+
+/// The version of the JSON of one run. Fields are only ever added.
+pub const RUN_SCHEMA: &str = "floodline.run/1";
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It holds.
+    Pass,
+    /// It does not hold.
+    Fail,
+    /// It does not hold, but the generator or the machine, not the server, may be why.
+    Inconclusive,
+    /// The target cannot do what it asks for.
+    Skipped,
+}
+
+impl Verdict {
+    /// The verdict of a whole by those of its parts: fail before inconclusive before pass; skipped where all are.
+    #[must_use]
+    pub fn of_all(parts: impl IntoIterator<Item = Self>) -> Self {
+        let weight = |verdict: &Self| match verdict {
+            Self::Skipped => 0,
+            Self::Pass => 1,
+            Self::Inconclusive => 2,
+            Self::Fail => 3,
+        };
+        parts.into_iter().max_by_key(weight).unwrap_or(Self::Pass)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One check: what was asked, what was seen, how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CriterionOutcome {
+    /// Its name, stable.
+    pub name: String,
+    /// What had to hold, for people.
+    pub limit: String,
+    /// What was measured, for people.
+    pub measured: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why: counts, ids, windows; empty where there is nothing to add.
+    #[serde(default)]
+    pub evidence: Vec<String>,
+}
+
+/// A latency distribution in microseconds. Percentiles rank the `censored` above all values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyMeasurement {
+    /// How many messages the percentiles rank, the censored included.
+    pub count: u64,
+    /// How many of them have no value: refused, lost or never sent.
+    pub censored: u64,
+    /// Smallest value.
+    pub min: Option<f64>,
+    /// Mean of the values.
+    pub mean: Option<f64>,
+    /// Standard deviation of the values.
+    pub stddev: Option<f64>,
+    /// Median; like every percentile null where its rank falls among the censored.
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    pub p90: Option<f64>,
+    /// 95th percentile.
+    pub p95: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+    /// 99.9th percentile.
+    pub p999: Option<f64>,
+    /// Largest of all ranked; null where any is censored.
+    pub max: Option<f64>,
+    /// How many values were beyond what the histogram can hold (an hour).
+    pub saturated: u64,
+}
+
+impl LatencyMeasurement {
+    /// The measurement of a histogram, with `censored` more messages that rank above all its values.
+    #[must_use]
+    pub fn of(histogram: &LatencyHistogram, censored: u64) -> Self {
+        let us = |ns: u64| ns as f64 / 1e3;
+        let quantile = |q: f64| histogram.quantile(q, censored).map(us);
+        let moments = histogram.moments();
+        Self {
+            count: histogram.len() + censored,
+            censored,
+            min: moments.map(|m| us(m.min_ns)),
+            mean: moments.map(|m| m.mean_ns / 1e3),
+            stddev: moments.map(|m| m.stddev_ns / 1e3),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: moments.filter(|_| censored == 0).map(|m| us(m.max_ns)),
+            saturated: histogram.saturated(),
+        }
+    }
+
+    /// A percentile by its name (`p50`, `p90`, `p95`, `p99`, `p999` or `p99.9`, `max`); `None` for another name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<Option<f64>> {
+        Some(match name {
+            "p50" => self.p50,
+            "p90" => self.p90,
+            "p95" => self.p95,
+            "p99" => self.p99,
+            "p999" | "p99.9" => self.p999,
+            "max" => self.max,
+            _ => return None,
+        })
+    }
+}
+
+/// What was offered and what came back, in messages per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ThroughputMetrics {
+    /// Messages due ÷ duration; null in a closed loop, where nothing is due.
+    pub offered_rate: Option<f64>,
+    /// Processed answers received by the end of the load plus 500 ms, ÷ duration.
+    pub achieved_rate: f64,
+}
+
+/// What the load was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSummary {
+    /// The URL; null for a server of our own.
+    pub target: Option<String>,
+    /// The dialect spoken.
+    pub dialect: String,
+    /// Messages per second; null for a closed loop.
+    pub rate: Option<f64>,
+    /// Connections over all shards.
+    pub connections: u32,
+    /// How long load was to be offered.
+    pub duration_s: f64,
+    /// Bytes of content a message.
+    pub payload_bytes: usize,
+    /// Law of arrivals.
+    pub arrival: String,
+    /// Unanswered messages a connection, in a closed loop.
+    pub window: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How workers waited.
+    pub pacer: String,
+}
+
+/// The counts of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MessageCounts {
+    /// Messages that the schedule wanted sent; in a closed loop, those that were sent.
+    pub due: u64,
+    /// Of those, the ones that were never sent.
+    pub unsent: u64,
+    /// The classes of what was sent, and of what came back.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// By how many sequences the most displaced answer came behind.
+    pub reorder_distance_max: u64,
+    /// The first ids of lost messages, at most 100.
+    pub missing_ids: Vec<String>,
+}
+
+/// Sends that had to wait because the socket was full: the server did not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BlockedSends {
+    /// Messages that waited.
+    pub messages: u64,
+    /// The longest wait of one message.
+    pub max_us: f64,
+    /// How long connections stood blocked, added up over all of them.
+    pub connection_s: f64,
+}
+
+/// The histograms of a run. In JSON each is an HdrHistogram V2 (deflate) in base64, in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histograms {
+    /// From due to answer.
+    #[serde(with = "hdr_base64")]
+    pub latency: LatencyHistogram,
+    /// From send to answer.
+    #[serde(with = "hdr_base64")]
+    pub service_latency: LatencyHistogram,
+    /// From due to the attempt to send.
+    #[serde(with = "hdr_base64")]
+    pub send_lateness: LatencyHistogram,
+    /// From send to refusal.
+    #[serde(with = "hdr_base64")]
+    pub refusal_latency: LatencyHistogram,
+}
+
+/// What became of the connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionCounts {
+    /// How many were to be opened.
+    pub requested: u64,
+    /// How many were, handshake included.
+    pub established: u64,
+    /// How many the target refused.
+    pub refused: u64,
+    /// How many ended before the load was over.
+    pub dropped: u64,
+    /// How many were opened again.
+    pub reconnects: u64,
+    /// What ended or refused them, with how often.
+    pub reasons: std::collections::BTreeMap<String, u64>,
+    /// How long opening one took.
+    pub setup_us: Option<LatencyMeasurement>,
+}
+
+/// One connection's own account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionSummary {
+    /// Its index over all shards.
+    pub connection: u32,
+    /// Messages due on it.
+    pub due: u64,
+    /// Its counts.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Upper bound of its 95th percentile from due (or from send in a closed loop), by coarse buckets, censored
+    /// messages above all.
+    pub latency_p95_at_most_us: Option<f64>,
+}
+
+/// CPU cost of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Client CPU microseconds an answered message.
+    pub client_cpu_us_per_message: Option<f64>,
+    /// Server CPU microseconds an answered message.
+    pub server_cpu_us_per_message: Option<f64>,
+}
+
+/// CPU and memory of both sides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// This process.
+    pub client: Option<ProcessSummary>,
+    /// The server's process, where it is on this machine.
+    pub server: Option<ProcessSummary>,
+    /// Cores that other processes took, the hypervisor included; null where it cannot be known.
+    pub foreign_cpu_cores: Option<f64>,
+    /// The part of it that the hypervisor withheld.
+    pub stolen_cpu_cores: Option<f64>,
+    /// The share of a core that the busiest worker of the generator took during the load.
+    pub busiest_worker_cores: Option<f64>,
+    /// Both over time.
+    pub samples: Vec<Sample>,
+}
+
+/// Everything that one run of a load found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadTestResults {
+    /// [`RUN_SCHEMA`].
+    pub schema: String,
+    /// How the run ended.
+    pub verdict: Verdict,
+    /// Why it did not simply pass.
+    pub reasons: Vec<String>,
+    /// Whether it was ended early.
+    pub interrupted: bool,
+    /// Distinguishes this run's ids from any other's.
+    pub run_id: String,
+    /// Which part of the load this is.
+    pub shard: Shard,
+    /// When the load started.
+    pub started_at_unix_ns: u64,
+    /// For how long load was really offered, seconds.
+    pub offered_for_s: f64,
+    /// What was offered.
+    pub workload: WorkloadSummary,
+    /// Offered against achieved.
+    #[serde(flatten)]
+    pub throughput: ThroughputMetrics,
+    /// The counts.
+    pub messages: MessageCounts,
+    /// From due to answer, all due messages ranked; null in a closed loop, where nothing is due.
+    pub latency_us: Option<LatencyMeasurement>,
+    /// From send to answer, of what was answered.
+    pub service_latency_us: Option<LatencyMeasurement>,
+    /// From due to the attempt to send; null in a closed loop.
+    pub send_lateness_us: Option<LatencyMeasurement>,
+    /// From send to refusal; null where nothing was refused.
+    pub refusal_latency_us: Option<LatencyMeasurement>,
+    /// Sends that waited for a full socket.
+    pub blocked_sends: BlockedSends,
+    /// The distributions themselves.
+    pub histograms: Histograms,
+    /// One entry a second.
+    pub windows: Vec<WindowSummary>,
+    /// What became of the connections.
+    pub connections: ConnectionCounts,
+    /// Each connection's own account.
+    pub per_connection: Vec<ConnectionSummary>,
+    /// CPU and memory.
+    pub resources: Resources,
+    /// CPU cost of a message.
+    pub cost: Cost,
+    /// What was checked.
+    pub criteria: Vec<CriterionOutcome>,
+    /// Where it ran.
+    pub environment: Environment,
+}
+
+/// Results that do not belong together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// Nothing to merge.
+    #[error("no results to merge")]
+    Empty,
+    /// Two results are of different loads.
+    #[error("these are results of different loads: `{field}` differs")]
+    DifferentWorkload {
+        /// The first field that differs.
+        field: &'static str,
+    },
+    /// The same shard twice, or shards of different wholes.
+    #[error("shard {shard} is there twice, or is of another whole")]
+    ShardTwice {
+        /// The shard.
+        shard: String,
+    },
+}
+
+impl LoadTestResults {
+    /// One result from those of several shards of the same load. Percentiles are taken anew from the merged histograms;
+    /// those of the windows, which carry none, become null. The verdict is the worst of all; judge anew for a better.
+    ///
+    /// # Errors
+    /// Where the results are not shards of one load.
+    pub fn merge(results: Vec<Self>) -> Result<Self, MergeError> {
+        let mut rest = results.into_iter();
+        let mut merged = rest.next().ok_or(MergeError::Empty)?;
+        let mut seen = vec![merged.shard.index];
+        for other in rest {
+            merged.check_same_load(&other)?;
+            if seen.contains(&other.shard.index) || other.shard.of != merged.shard.of {
+                return Err(MergeError::ShardTwice { shard: other.shard.to_string() });
+            }
+            seen.push(other.shard.index);
+            merged.absorb(other);
+        }
+        merged.measure();
+        Ok(merged)
+    }
+
+    /// Takes the latency measurements anew from the histograms and the counts.
+    pub fn measure(&mut self) {
+        let MessageCounts { due, counts, .. } = &self.messages;
+        let histograms = &self.histograms;
+        let open_loop = self.workload.rate.is_some();
+        let some = |histogram: &LatencyHistogram| (!histogram.is_empty()).then(|| LatencyMeasurement::of(histogram, 0));
+        // Every due message ranks; whatever has no answer ranks above all answers.
+        let censored = due.saturating_sub(counts.answered);
+        self.latency_us = open_loop.then(|| LatencyMeasurement::of(&histograms.latency, censored));
+        self.service_latency_us = some(&histograms.service_latency);
+        self.send_lateness_us = some(&histograms.send_lateness).filter(|_| open_loop);
+        self.refusal_latency_us = some(&histograms.refusal_latency);
+    }
+
+    fn check_same_load(&self, other: &Self) -> Result<(), MergeError> {
+        let (a, b) = (&self.workload, &other.workload);
+        let same = [
+            ("target", a.target == b.target),
+            ("dialect", a.dialect == b.dialect),
+            ("rate", a.rate == b.rate),
+            ("connections", a.connections == b.connections),
+            ("duration_s", a.duration_s == b.duration_s),
+            ("payload_bytes", a.payload_bytes == b.payload_bytes),
+            ("arrival", a.arrival == b.arrival),
+            ("window", a.window == b.window),
+            ("seed", a.seed == b.seed),
+        ];
+        match same.iter().find(|(_, same)| !same) {
+            Some((field, _)) => Err(MergeError::DifferentWorkload { field }),
+            None => Ok(()),
+        }
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.verdict = Verdict::of_all([self.verdict, other.verdict]);
+        self.reasons.extend(other.reasons.into_iter().map(|reason| format!("shard {}: {reason}", other.shard)));
+        self.interrupted |= other.interrupted;
+        self.started_at_unix_ns = self.started_at_unix_ns.min(other.started_at_unix_ns);
+        self.offered_for_s = self.offered_for_s.max(other.offered_for_s);
+        self.throughput.achieved_rate += other.throughput.achieved_rate;
+        self.throughput.offered_rate =
+            self.throughput.offered_rate.zip(other.throughput.offered_rate).map(|(a, b)| a + b);
+        self.messages.absorb(other.messages);
+        self.blocked_sends.messages += other.blocked_sends.messages;
+        self.blocked_sends.max_us = self.blocked_sends.max_us.max(other.blocked_sends.max_us);
+        self.blocked_sends.connection_s += other.blocked_sends.connection_s;
+        self.histograms.latency.add(&other.histograms.latency);
+        self.histograms.service_latency.add(&other.histograms.service_latency);
+        self.histograms.send_lateness.add(&other.histograms.send_lateness);
+        self.histograms.refusal_latency.add(&other.histograms.refusal_latency);
+        self.windows = merge_windows(std::mem::take(&mut self.windows), &other.windows);
+        self.connections.absorb(other.connections);
+        self.per_connection.extend(other.per_connection);
+        self.per_connection.sort_by_key(|connection| connection.connection);
+        self.resources = Resources { server: self.resources.server.take(), ..Resources::default() };
+        self.cost = Cost::default();
+    }
+}
+
+impl MessageCounts {
+    fn absorb(&mut self, other: Self) {
+        self.due += other.due;
+        self.unsent += other.unsent;
+        self.counts.add(&other.counts);
+        self.reorder_distance_max = self.reorder_distance_max.max(other.reorder_distance_max);
+        self.missing_ids.extend(other.missing_ids);
+        self.missing_ids.truncate(MISSING_KEPT);
+    }
+}
+
+impl ConnectionCounts {
+    fn absorb(&mut self, other: Self) {
+        self.requested += other.requested;
+        self.established += other.established;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.reconnects += other.reconnects;
+        for (reason, count) in other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
+        self.setup_us = None;
+    }
+}
+
+/// Counts add up by the second; a percentile of two percentiles does not exist.
+fn merge_windows(mine: Vec<WindowSummary>, other: &[WindowSummary]) -> Vec<WindowSummary> {
+    let mut by_second: std::collections::BTreeMap<u64, WindowSummary> =
+        mine.into_iter().map(|window| (window.t_s, window)).collect();
+    for window in other {
+        by_second
+            .entry(window.t_s)
+            .and_modify(|known| {
+                known.sent += window.sent;
+                known.answered += window.answered;
+                known.refused += window.refused;
+                known.blocked += window.blocked;
+                known.queue_depth_max = known.queue_depth_max.max(window.queue_depth_max);
+                known.latency_max_us = match (known.latency_max_us, window.latency_max_us) {
+                    (Some(a), Some(b)) => Some(a.max(b)),
+                    (a, b) => a.or(b),
+                };
+                known.latency_p50_us = None;
+                known.latency_p95_us = None;
+                known.latency_p99_us = None;
+                known.service_latency_p50_us = None;
+                known.service_latency_p99_us = None;
+                known.send_lateness_p99_us = None;
+            })
+            .or_insert_with(|| window.clone());
+    }
+    by_second.into_values().collect()
+}
+
+/// Serde for a histogram as base64 of its HdrHistogram V2 (deflate) form.
+mod hdr_base64 {
+    use super::*;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+
+    pub(super) fn serialize<S: Serializer>(histogram: &LatencyHistogram, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(histogram.counts(), &mut bytes)
+            .map_err(|error| S::Error::custom(format!("a histogram does not serialise: {error:?}")))?;
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LatencyHistogram, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text).map_err(|error| D::Error::custom(format!("not base64: {error}")))?;
+        let counts = HdrDeserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| D::Error::custom(format!("not an HdrHistogram: {error:?}")))?;
+        Ok(LatencyHistogram::from_counts(&counts, 0))
+    }
+}
