@@ -161,6 +161,14 @@ mod tests {
         assert_eq!((knee.index, knee.followed_up_to), (0, None));
     }
 
+    #[test]
+    fn a_rate_followed_only_once_of_twice_is_not_followed() {
+        let steps = [(100.0, 100.0), (200.0, 200.0), (200.0, 150.0)]
+            .map(|(offered, achieved)| RateStep { offered, achieved });
+        let knee = knee(&steps, 0.99).unwrap().unwrap();
+        assert_eq!((knee.index, knee.followed_up_to), (2, Some(100.0)));
+    }
+
     proptest! {
         #[test]
         fn the_knee_is_the_lowest_rate_not_followed(steps in vec(rate(), 1..20), ratio in 0.0..=1.0f64) {
