@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod limits;
 pub mod message;
 pub mod pacer;
+pub mod proxy;
 pub mod record;
 pub mod result;
 pub mod run;
