@@ -33,5 +33,6 @@ pub mod result;
 pub mod run;
 pub mod sampler;
 pub mod schedule;
+pub mod server;
 pub mod units;
 pub mod workload;

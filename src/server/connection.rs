@@ -1,0 +1,209 @@
+//! One connection: reads all that is there, answers it, writes once.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+
+use super::frame::{self, CloseCode, Opcode};
+use super::reader::{Event, Reader};
+use super::session::Session;
+use super::worker::{Scratch, Worker};
+use crate::clock::unix_now_ns;
+use crate::message::{INVALID_JSON, WallTime};
+
+/// While so many bytes of answers wait for a client that does not read, nothing more is read from it: then TCP
+/// pushes back, and a connection's memory is bounded by this and the answers to one batch.
+const MAX_UNSENT_BYTES: usize = 1 << 20;
+
+/// After so many reads other connections have their turn.
+const READS_PER_TURN: usize = 4;
+
+/// How long a peer may take to close after us.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves a connection after its handshake until it ends. `stop` turning true ends it once all is answered.
+pub(super) async fn serve<S>(stream: S, worker: Rc<Worker>, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = Session::new(Rc::clone(&worker));
+    let mut connection =
+        Connection { stream, worker, session, reader: Reader::default(), unsent: BytesMut::new() };
+    let mut draining = *stop.borrow_and_update();
+    let ending = loop {
+        tokio::select! {
+            biased;
+            ending = poll_fn(|cx| connection.poll(cx, draining)) => break ending,
+            // Where the sender is gone, so is the server.
+            _ = stop.changed(), if !draining => draining = true,
+        }
+    };
+    if let Ending::Close(code, reason) = ending {
+        close(connection.stream, connection.unsent, code, reason).await;
+    }
+}
+
+/// Tells the peer why, and waits a while for it to go: closing a socket with bytes unread would reset it, and the
+/// peer might never see the reason.
+pub(super) async fn close<S>(mut stream: S, mut unsent: BytesMut, code: u16, reason: &str)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    frame::append_close(&mut unsent, code, reason);
+    let mut sink = [0; 1024];
+    let closing = async {
+        stream.write_all(&unsent).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut sink).await? > 0 {}
+        Ok::<(), io::Error>(())
+    };
+    // Whatever goes wrong now, the connection is over.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// How a connection ends.
+#[derive(Debug)]
+enum Ending {
+    /// The peer is gone.
+    Gone,
+    /// With a close frame.
+    Close(u16, &'static str),
+}
+
+impl From<CloseCode> for Ending {
+    fn from(code: CloseCode) -> Self {
+        let reason = match code {
+            CloseCode::Normal => "",
+            CloseCode::GoingAway => "The server shuts down",
+            CloseCode::ProtocolError => "Protocol error",
+            CloseCode::InvalidData => "A text must be UTF-8",
+            CloseCode::TooBig => "The message is too long",
+            CloseCode::TryAgainLater => "Too many connections",
+        };
+        Self::Close(code.number(), reason)
+    }
+}
+
+#[derive(Debug)]
+struct Connection<S> {
+    stream: S,
+    worker: Rc<Worker>,
+    session: Session,
+    reader: Reader,
+    /// Answers that the socket did not take yet.
+    unsent: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Does all there is to do; ready when the connection has ended and nothing but the close frame is to be sent.
+    fn poll(&mut self, cx: &mut Context<'_>, draining: bool) -> Poll<Ending> {
+        if self.poll_unsent(cx).is_err() {
+            return Poll::Ready(Ending::Gone);
+        }
+        if self.unsent.len() >= MAX_UNSENT_BYTES {
+            return Poll::Pending;
+        }
+        let mut scratch = self.worker.scratch.take();
+        let mut ending = self.fill(cx, &mut scratch, draining);
+        if self.send(cx, &scratch.out).is_err() {
+            ending = Some(Ending::Gone);
+        }
+        scratch.recycle();
+        self.worker.scratch.set(scratch);
+        match ending {
+            Some(ending) => Poll::Ready(ending),
+            None if draining && self.is_settled() => Poll::Ready(CloseCode::GoingAway.into()),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Collects answers: to what was processed meanwhile, then to what there is to read.
+    fn fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, draining: bool) -> Option<Ending> {
+        if let Some(outbox) = self.session.outbox() {
+            outbox.waker.register(cx.waker());
+            self.session.delayed_answers(&mut scratch.out);
+        }
+        if draining {
+            return None;
+        }
+        for _ in 0..READS_PER_TURN {
+            let mut buffer = ReadBuf::new(&mut scratch.input);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return None,
+                Poll::Ready(Err(_)) => return Some(Ending::Gone),
+                Poll::Ready(Ok(())) => {}
+            }
+            let filled = buffer.filled().len();
+            if filled == 0 {
+                return Some(Ending::Gone);
+            }
+            let input = scratch.input.get_mut(..filled).unwrap_or_default();
+            if let Some(ending) = handle(&mut self.reader, &mut self.session, input, &mut scratch.out) {
+                return Some(ending);
+            }
+        }
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    /// Writes `out`, behind what is unsent; keeps what the socket does not take.
+    fn send(&mut self, cx: &mut Context<'_>, out: &[u8]) -> io::Result<()> {
+        let mut rest = out;
+        while self.unsent.is_empty() && !rest.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => rest = rest.get(written..).unwrap_or_default(),
+                Poll::Pending => break,
+            }
+        }
+        self.unsent.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what is unsent, as far as the socket takes it.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.unsent)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => self.unsent.advance(written),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        // An idle connection keeps no buffer.
+        self.unsent = BytesMut::new();
+        Ok(())
+    }
+
+    /// Whether everything admitted is answered and sent.
+    fn is_settled(&self) -> bool {
+        self.unsent.is_empty() && self.session.outbox().is_none_or(|outbox| outbox.in_flight() == 0)
+    }
+}
+
+/// Answers what `input` completes; says how the connection ends, where it does.
+fn handle(
+    reader: &mut Reader,
+    session: &mut Session,
+    input: &mut [u8],
+    out: &mut BytesMut,
+) -> Option<Ending> {
+    // One look at the clock a read: what is read together was received together.
+    let now = WallTime::from_unix_ns(unix_now_ns());
+    let mut closed = None;
+    let max_message_bytes = session.max_message_bytes();
+    let fed = reader.feed(input, max_message_bytes, |event| match event {
+        Event::Text(text) => session.text(text, now, out),
+        Event::Binary => session.unreadable(INVALID_JSON, now, out),
+        Event::Ping(payload) => frame::append_control(out, Opcode::Pong, payload),
+        Event::Pong => {}
+        Event::Close(code) => closed = Some(Ending::Close(code.unwrap_or(CloseCode::Normal.number()), "")),
+    });
+    fed.err().map(Ending::from).or(closed)
+}

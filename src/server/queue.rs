@@ -1,0 +1,95 @@
+//! The bounded queue with two priorities.
+
+use std::collections::VecDeque;
+
+use crate::message::Priority;
+
+/// What waits, high priority first, and first come first served within a priority.
+#[derive(Debug)]
+pub(super) struct PriorityQueue<T> {
+    high: VecDeque<T>,
+    normal: VecDeque<T>,
+    /// From here on, normal requests are refused.
+    threshold: usize,
+    /// From here on, all are.
+    limit: usize,
+}
+
+impl<T> PriorityQueue<T> {
+    /// A queue that refuses normal requests when it holds `threshold`, and has a reserve of a tenth for high ones.
+    pub(super) fn new(threshold: usize) -> Self {
+        let limit = threshold.saturating_add(threshold / 10);
+        Self { high: VecDeque::new(), normal: VecDeque::new(), threshold, limit }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.high.len() + self.normal.len()
+    }
+
+    /// Takes `item` in.
+    ///
+    /// # Errors
+    /// With the item, where there is no room for one of its priority.
+    pub(super) fn push(&mut self, priority: Priority, item: T) -> Result<(), T> {
+        let held = self.len();
+        let (queue, room) = match priority {
+            Priority::High => (&mut self.high, self.limit),
+            Priority::Normal => (&mut self.normal, self.threshold),
+        };
+        if held >= room {
+            return Err(item);
+        }
+        queue.push_back(item);
+        Ok(())
+    }
+
+    /// Takes out the next.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let next = self.high.pop_front().or_else(|| self.normal.pop_front());
+        if self.len() == 0 {
+            // After an overload the room is given back.
+            self.high = VecDeque::new();
+            self.normal = VecDeque::new();
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a list that is searched for the first of the higher priority.
+        #[test]
+        fn it_orders_and_refuses_as_a_list_would(
+            threshold in 1..30_usize,
+            steps in prop::collection::vec(prop_oneof![
+                Just(None), Just(Some(Priority::High)), Just(Some(Priority::Normal)), Just(Some(Priority::Normal)),
+            ], 0..300),
+        ) {
+            let mut queue = PriorityQueue::new(threshold);
+            let mut list: Vec<(Priority, usize)> = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Some(priority) => {
+                        let reserve = if priority == Priority::High { threshold / 10 } else { 0 };
+                        let room = list.len() < threshold + reserve;
+                        prop_assert_eq!(queue.push(priority, number).is_ok(), room);
+                        if room {
+                            list.push((priority, number));
+                        }
+                    }
+                    None => {
+                        let next = list.iter().position(|&(priority, _)| priority == Priority::High);
+                        let next = next.or(if list.is_empty() { None } else { Some(0) });
+                        prop_assert_eq!(queue.pop(), next.map(|next| list.remove(next).1));
+                    }
+                }
+                prop_assert_eq!(queue.len(), list.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What one connection says to each message: the protocol of `wire.md`, without I/O.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::answer::{self, Circumstances};
+use super::engine::{Admission, Done, Engine, Job, Outbox};
+use super::fault::ServerFault;
+use super::frame::append_text;
+use super::worker::Worker;
+use crate::clock::unix_now_ns;
+use crate::message::{
+    Backpressure, DecodeError, DuplicateRejected, ErrorResponse, GenericResponse, INVALID_JSON, Other,
+    Priority, QueueFull, Request, WallTime, decode_request_text,
+};
+
+/// The protocol's state of one connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    /// Where answers come from that take time; with the engine they come from.
+    delayed: Option<(Arc<Engine>, Arc<Outbox>)>,
+    /// An overflow episode lasts from a refusal to the next admission of a normal request.
+    overflowing: bool,
+}
+
+impl Session {
+    pub(super) fn new(worker: Rc<Worker>) -> Self {
+        let delayed = worker.shared.engine.clone().map(|engine| (engine, Arc::default()));
+        Self { worker, delayed, overflowing: false }
+    }
+
+    pub(super) fn outbox(&self) -> Option<&Outbox> {
+        self.delayed.as_ref().map(|(_, outbox)| &**outbox)
+    }
+
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.worker.shared.config.max_message_bytes
+    }
+
+    /// Appends what is to be answered to `text` at once.
+    pub(super) fn text(&mut self, text: &str, now: WallTime, out: &mut BytesMut) {
+        self.worker.message_seen();
+        let request = match decode_request_text(text) {
+            Ok(request) => request,
+            Err(DecodeError::NotJson { .. }) => return self.unreadable(INVALID_JSON, now, out),
+            Err(error) => return self.unreadable(&error.to_string(), now, out),
+        };
+        self.worker.counters.messages.add_one();
+        match &request {
+            Request::PerformanceStats => self.stats(out),
+            Request::Purge => {
+                self.worker.shared.purge();
+                self.stats(out);
+            }
+            Request::Other(other) => generic(other, text, now, out),
+            _ => {
+                self.worker.counters.received.add_one();
+                match self.delayed.clone() {
+                    None => self.process(&request, now, out),
+                    Some((engine, outbox)) => self.submit(&engine, outbox, text, &request, now, out),
+                }
+            }
+        }
+    }
+
+    /// Appends the answer to a frame that cannot be read: the connection lives on.
+    pub(super) fn unreadable(&mut self, message: &str, now: WallTime, out: &mut BytesMut) {
+        self.worker.counters.errors.add_one();
+        let error = ErrorResponse { message: Cow::Borrowed(message), timestamp: now };
+        append_text(out, |out| error.encode(out));
+    }
+
+    /// Appends the answers that were waited for.
+    pub(super) fn delayed_answers(&mut self, out: &mut BytesMut) {
+        let Some((engine, outbox)) = &self.delayed else { return };
+        let done = outbox.take();
+        if done.is_empty() {
+            return;
+        }
+        let now = WallTime::from_unix_ns(unix_now_ns());
+        for Done { text, received_at } in done {
+            // It was read once when it was admitted.
+            let Ok(request) = decode_request_text(&text) else { continue };
+            let circumstances = Circumstances {
+                received_at,
+                now,
+                processing: self.worker.shared.config.processing_delay,
+                queue_depth: engine.depth(),
+            };
+            self.answer(&request, circumstances, out);
+        }
+    }
+
+    /// Processing that takes no time.
+    fn process(&self, request: &Request<'_>, now: WallTime, out: &mut BytesMut) {
+        if let Request::UserMessage(message) = request
+            && let Err(original) = self.worker.shared.store.record(&message.message_id, now)
+        {
+            return self.duplicate(&message.message_id, original, now, out);
+        }
+        self.worker.counters.admitted.add_one();
+        self.worker.counters.processed.add_one();
+        let circumstances =
+            Circumstances { received_at: now, now, processing: Duration::ZERO, queue_depth: 0 };
+        self.answer(request, circumstances, out);
+    }
+
+    fn submit(
+        &mut self,
+        engine: &Engine,
+        outbox: Arc<Outbox>,
+        text: &str,
+        request: &Request<'_>,
+        now: WallTime,
+        out: &mut BytesMut,
+    ) {
+        let (priority, sequence_id, once_id) = match request {
+            Request::ThroughputTest(test) => (test.priority, Some(test.sequence_id), None),
+            Request::UserMessage(message) => {
+                (message.priority, message.sequence_id, Some(message.message_id.as_ref().into()))
+            }
+            _ => (None, None, None),
+        };
+        let priority = priority.unwrap_or_default();
+        let job = Job { text: text.into(), once_id, priority, received_at: now, outbox };
+        let message_id = answer::work_id(request).unwrap_or_default();
+        match engine.submit(job) {
+            Admission::Admitted => {
+                self.worker.counters.admitted.add_one();
+                self.overflowing &= priority == Priority::High;
+            }
+            Admission::Repeated => {}
+            Admission::Processed(original) => self.duplicate(message_id, original, now, out),
+            Admission::Refused => self.refuse(engine, message_id, sequence_id, now, out),
+        }
+    }
+
+    /// The one way by which answers to processed requests leave, and so the place of faults in them.
+    fn answer(&self, request: &Request<'_>, circumstances: Circumstances, out: &mut BytesMut) {
+        let faults: &[ServerFault] = &self.worker.shared.config.faults;
+        if !faults.is_empty() {
+            let id = answer::work_id(request).unwrap_or_default();
+            if faults.iter().any(|fault| fault.drops_answer(id)) {
+                return;
+            }
+        }
+        append_text(out, |out| answer::encode(request, circumstances, out));
+        self.worker.counters.answered.add_one();
+    }
+
+    fn duplicate(&self, message_id: &str, original: WallTime, now: WallTime, out: &mut BytesMut) {
+        let duplicate = DuplicateRejected {
+            message_id: Cow::Borrowed(message_id),
+            original_timestamp: original,
+            timestamp: now,
+        };
+        append_text(out, |out| duplicate.encode(out));
+        self.worker.counters.answered.add_one();
+    }
+
+    fn refuse(
+        &mut self,
+        engine: &Engine,
+        message_id: &str,
+        sequence_id: Option<u64>,
+        now: WallTime,
+        out: &mut BytesMut,
+    ) {
+        let queue_depth = engine.depth();
+        let max_queue = self.worker.shared.config.queue_capacity as u64;
+        let full = QueueFull { message_id: Cow::Borrowed(message_id), sequence_id, queue_depth, max_queue };
+        append_text(out, |out| full.encode(out));
+        self.worker.counters.refused.add_one();
+        if !std::mem::replace(&mut self.overflowing, true) {
+            let message = Cow::Borrowed("The queue is full: slow down");
+            let signal = Backpressure { message, queue_depth, max_queue, timestamp: now };
+            append_text(out, |out| signal.encode(out));
+        }
+    }
+
+    fn stats(&self, out: &mut BytesMut) {
+        let stats = self.worker.shared.stats();
+        append_text(out, |out| stats.encode(out));
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox() {
+            outbox.close();
+        }
+    }
+}
+
+fn generic(other: &Other<'_>, text: &str, now: WallTime, out: &mut BytesMut) {
+    let response =
+        GenericResponse { message_id: other.message_id.as_deref().map(Cow::Borrowed), timestamp: now };
+    append_text(out, |out| response.encode(out, text));
+}

@@ -1,0 +1,118 @@
+//! What all threads of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::config::ServerConfig;
+use super::engine::Engine;
+use super::idempotency::MemoryStore;
+use super::stats::{Count, Counters};
+use crate::clock::unix_now_ns;
+use crate::message::{PerformanceStats, WallTime};
+
+/// A server's state beside its connections.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: ServerConfig,
+    /// Processes requests, where that takes time.
+    pub(super) engine: Option<Arc<Engine>>,
+    /// Knows which messages were processed.
+    pub(super) store: Arc<MemoryStore>,
+    /// Turns true with the first message, where a fault waits for it.
+    pub(super) first_message: watch::Sender<bool>,
+    /// One set a worker, and the engine's.
+    counters: Vec<Arc<Counters>>,
+    /// Connections whose handshake is done.
+    open: AtomicUsize,
+    started: Instant,
+    resident_bytes_at_start: Option<u64>,
+}
+
+impl Shared {
+    /// `config` is valid.
+    pub(super) fn new(config: ServerConfig) -> Self {
+        let store = Arc::new(MemoryStore::new(config.idempotency_ids, config.idempotency_age));
+        let mut counters: Vec<Arc<Counters>> = (0..config.workers).map(|_| Arc::default()).collect();
+        let engine = (config.processing_delay > Duration::ZERO).then(|| {
+            let own = Arc::<Counters>::default();
+            counters.push(Arc::clone(&own));
+            let ServerConfig { processing_delay, concurrency, queue_capacity, .. } = config;
+            Arc::new(Engine::new(processing_delay, concurrency, queue_capacity, Arc::clone(&store), own))
+        });
+        Self {
+            engine,
+            store,
+            first_message: watch::Sender::new(false),
+            counters,
+            open: AtomicUsize::new(0),
+            started: Instant::now(),
+            resident_bytes_at_start: config.memory.and_then(|memory| (memory.resident_bytes)()),
+            config,
+        }
+    }
+
+    /// The counters of each worker.
+    pub(super) fn worker_counters(&self) -> impl Iterator<Item = Arc<Counters>> {
+        self.counters.iter().take(self.config.workers).cloned()
+    }
+
+    /// Gives free memory back to the system.
+    pub(super) fn purge(&self) {
+        if let Some(memory) = self.config.memory {
+            (memory.purge)();
+        }
+    }
+
+    /// All figures as they are now.
+    pub(super) fn stats(&self) -> PerformanceStats {
+        const BYTES_PER_MB: f64 = 1e6;
+        let sum =
+            |count: fn(&Counters) -> &Count| self.counters.iter().map(|set| count(set).load()).sum::<u64>();
+        let uptime_s = self.started.elapsed().as_secs_f64();
+        let message_count = sum(|set| &set.messages);
+        let resident_bytes = self.config.memory.and_then(|memory| (memory.resident_bytes)());
+        let growth = resident_bytes.zip(self.resident_bytes_at_start);
+        PerformanceStats {
+            uptime_s,
+            message_count,
+            connection_count: self.open.load(Ordering::Relaxed) as u64,
+            queue_depth: self.engine.as_ref().map_or(0, |engine| engine.depth()),
+            error_count: sum(|set| &set.errors),
+            memory_usage_mb: resident_bytes.map(|bytes| bytes as f64 / BYTES_PER_MB),
+            memory_growth_mb: growth.map(|(now, start)| (now as f64 - start as f64) / BYTES_PER_MB),
+            messages_per_second: message_count as f64 / uptime_s.max(1e-9),
+            timestamp: WallTime::from_unix_ns(unix_now_ns()),
+            received: Some(sum(|set| &set.received)),
+            admitted: Some(sum(|set| &set.admitted)),
+            processed: Some(sum(|set| &set.processed)),
+            refused: Some(sum(|set| &set.refused)),
+            answered: Some(sum(|set| &set.answered)),
+            live_bytes: self.config.memory.and_then(|memory| (memory.live_bytes)()),
+            resident_bytes,
+        }
+    }
+}
+
+/// A place among the connections, given back on drop.
+#[derive(Debug)]
+pub(super) struct OpenConnection<'a>(&'a Shared);
+
+impl<'a> OpenConnection<'a> {
+    /// Takes a place; `None` where there is none.
+    pub(super) fn count(shared: &'a Shared) -> Option<Self> {
+        let max = shared.config.max_connections;
+        let taken = shared
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < max).then_some(open + 1));
+        taken.is_ok().then_some(Self(shared))
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,144 @@
+//! One thread that serves the connections dealt to it.
+
+use std::cell::Cell;
+use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+use super::fault::ServerFault;
+use super::frame::CloseCode;
+use super::shared::{OpenConnection, Shared};
+use super::stats::Counters;
+use super::{connection, handshake};
+
+/// What the connections of one worker share. It never leaves its thread.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    /// Only this worker writes them.
+    pub(super) counters: Arc<Counters>,
+    /// Taken by the connection whose turn it is, and put back at the turn's end.
+    pub(super) scratch: Cell<Scratch>,
+    /// Whether the first message was announced; only looked at where a fault waits for it.
+    first_announced: Cell<bool>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// Buffers that serve every connection in turn, so that an idle connection needs none.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// What was read.
+    pub(super) input: Vec<u8>,
+    /// What is to be written.
+    pub(super) out: BytesMut,
+}
+
+impl Scratch {
+    /// Empties it for the next, and gives back what only an unusual batch needs.
+    pub(super) fn recycle(&mut self) {
+        const USUAL_BYTES: usize = 1 << 20;
+        self.out.clear();
+        if self.out.capacity() > USUAL_BYTES {
+            self.out = BytesMut::new();
+        }
+    }
+}
+
+impl Worker {
+    /// Tells those who wait for the server's first message.
+    pub(super) fn message_seen(&self) {
+        if !self.first_announced.replace(true) {
+            self.shared.first_message.send_replace(true);
+        }
+    }
+}
+
+/// Serves what comes from `sockets` until that ends and all is answered, or the grace is over.
+///
+/// Returns how many connections were cut off then.
+///
+/// # Errors
+/// Where the thread's runtime cannot be built.
+pub(super) fn run(
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    sockets: mpsc::UnboundedReceiver<StdTcpStream>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
+    let first_announced = Cell::new(shared.config.faults.is_empty());
+    let worker = Rc::new(Worker { shared, counters, scratch: Cell::new(scratch), first_announced });
+    Ok(LocalSet::new().block_on(&runtime, serve(worker, sockets, stop)))
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    mut sockets: mpsc::UnboundedReceiver<StdTcpStream>,
+    stop: watch::Receiver<bool>,
+) -> usize {
+    let mut stalls = JoinSet::new();
+    for &fault in &worker.shared.config.faults {
+        if let ServerFault::StallOnce { at, duration } = fault {
+            stalls.spawn_local(stall(worker.shared.first_message.subscribe(), at, duration));
+        }
+    }
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            socket = sockets.recv() => match socket {
+                Some(socket) => {
+                    connections.spawn_local(connection(socket, Rc::clone(&worker), stop.clone()));
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(worker.shared.config.shutdown_grace, all_ended).await;
+    connections.len()
+}
+
+/// One connection from its first byte to its last. Whatever goes wrong in it ends it, and nothing else.
+async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Receiver<bool>) {
+    let Ok(stream) = TcpStream::from_std(socket) else { return };
+    let _ = stream.set_nodelay(true);
+    let shared = Arc::clone(&worker.shared);
+    let handshake = handshake::accept(stream, shared.config.token.as_ref());
+    let mut stopped = stop.clone();
+    let stream = tokio::select! {
+        accepted = tokio::time::timeout(shared.config.handshake_timeout, handshake) => match accepted {
+            Ok(Ok(stream)) => stream,
+            _ => return,
+        },
+        // Nobody who is not in yet is waited for.
+        _ = stopped.wait_for(|&stopped| stopped) => return,
+    };
+    match OpenConnection::count(&shared) {
+        Some(_open) => connection::serve(stream, worker, stop).await,
+        None => {
+            let code = CloseCode::TryAgainLater;
+            connection::close(stream, BytesMut::new(), code.number(), "Too many connections").await;
+        }
+    }
+}
+
+/// Blocks the thread, and with it every connection of the worker.
+async fn stall(mut first_message: watch::Receiver<bool>, at: Duration, duration: Duration) {
+    if first_message.wait_for(|&seen| seen).await.is_ok() {
+        tokio::time::sleep(at).await;
+        std::thread::sleep(duration);
+    }
+}
