@@ -1,22 +1,26 @@
 //! A benchmark harness for high-volume message throughput over WebSockets: load at a known rate, every message
 //! accounted for.
 //!
-//! Modules by floor; each imports only from lower floors, or from its own folder. How a message travels: `schedule` says
-//! when it is due, `pacer` wakes the worker, a `client` connection sends it in its `dialect` and finds it again in the
-//! `ledger` when the answer comes, `record` counts it, and `result` says what it all came to.
+//! How a message travels: [`schedule`] says when it is due, [`pacer`] wakes the worker, a [`client`] connection sends it
+//! in its [`dialect`] and finds it again in the [`ledger`] when the answer comes, [`record`] counts it, [`run`] gathers
+//! what all workers found into a [`result`], [`scenario`] judges it and [`report`] shows it.
+//!
+//! Modules by floor; each imports only from lower floors, or from its own folder.
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 8 | the command (`main.rs`, `cli/`) |
-//! | 5 | [`run`]: one load phase from start to result |
-//! | 5 | [`report`]: a result for people and for machines |
-//! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`analysis`]: pure functions over numbers |
-//! | 3 | [`result`], [`dialect`] |
-//! | 2 | [`workload`], [`schedule`], [`pacer`], [`ledger`], [`record`], [`sampler`], [`environment`], [`limits`], [`fault`] |
-//! | 1 | [`clock`], [`message`], [`config`], [`units`], [`allocator`] |
+//! | 8 | the command: `main.rs` and `cli/`, one file a subcommand · [`bench`](mod@bench): the Criterion glue |
+//! | 6 | [`scenario`]: what must hold |
+//! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines |
+//! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
+//! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
+//! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] |
+//! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] |
 
 pub mod allocator;
 pub mod analysis;
+
+
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -29,9 +33,11 @@ pub mod message;
 pub mod pacer;
 pub mod proxy;
 pub mod record;
+pub mod report;
 pub mod result;
 pub mod run;
 pub mod sampler;
+pub mod scenario;
 pub mod schedule;
 pub mod server;
 pub mod units;

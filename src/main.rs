@@ -1,3 +1,21 @@
-//! The `floodline` command.
+//! The `floodline` command: parse, run, report, exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Serve(args) => cli::serve::run(args),
+        cli::Command::Load(args) => cli::load::run(*args),
+        cli::Command::Merge(args) => cli::merge::run(&args),
+        cli::Command::Config(args) => cli::config::run(&args),
+        cli::Command::List => cli::list::run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

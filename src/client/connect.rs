@@ -1,6 +1,5 @@
 //! Opening a connection: TCP, TLS where the target asks for it, and the WebSocket handshake.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -251,6 +250,3 @@ impl AsyncWrite for NetStream {
         }
     }
 }
-
-/// Counts reasons by their text, for reports.
-pub(super) type Reasons = BTreeMap<String, u64>;

@@ -32,7 +32,7 @@ use crate::schedule::mix;
 use crate::workload::Workload;
 
 use connection::ConnectionReport;
-use worker::{Control, GRACE_NS, Opened, Plan, Progress, Start, WorkerReport};
+use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);

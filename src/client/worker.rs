@@ -20,7 +20,7 @@ use crate::dialect::{Dialect, Identity};
 use crate::pacer::{PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
 use crate::schedule::Timeline;
-use crate::workload::{Offered, Workload};
+use crate::workload::Workload;
 
 /// Handshakes under way at once, a worker: enough to fill the time until the server answers, too few to overflow its
 /// backlog of connections.

@@ -1,0 +1,65 @@
+//! Exit codes: 0 pass, 1 a check failed, 2 bad usage or configuration, 3 inconclusive, 4 the target cannot be reached or
+//! refuses the handshake, 130 ended by Ctrl-C.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use floodline::client::{ClientError, ConnectError};
+use floodline::result::Verdict;
+use floodline::run::RunError;
+
+/// Why a command did not get as far as a verdict.
+#[derive(Debug)]
+pub enum Failure {
+    /// The flags, the configuration or the machine's limits do not allow it.
+    Usage(anyhow::Error),
+    /// The target cannot be reached.
+    Unreachable(anyhow::Error),
+    /// Ctrl-C before there was anything to report.
+    Interrupted,
+}
+
+impl Failure {
+    /// A failure of usage.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// Says what went wrong, and with which code to exit.
+    pub fn report(self) -> ExitCode {
+        let (error, code) = match self {
+            Self::Usage(error) => (error, 2),
+            Self::Unreachable(error) => (error, 4),
+            Self::Interrupted => return ExitCode::from(130),
+        };
+        // Standard error may be closed; the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Client(ClientError::Stopped) => Self::Interrupted,
+            RunError::Connect(ConnectError::UnusableToken | ConnectError::NoRoots { .. })
+            | RunError::Workload(_)
+            | RunError::Dialect(_)
+            | RunError::Limit(_)
+            | RunError::Sampler(_)
+            | RunError::Client(ClientError::Worker(_)) => Self::usage(error),
+            RunError::Connect(_) | RunError::Client(ClientError::Unreachable { .. }) | RunError::Server(_) => {
+                Self::Unreachable(error.into())
+            }
+        }
+    }
+}
+
+/// The exit code of a verdict.
+pub fn code_of(verdict: Verdict) -> ExitCode {
+    ExitCode::from(match verdict {
+        Verdict::Pass | Verdict::Skipped => 0,
+        Verdict::Fail => 1,
+        Verdict::Inconclusive => 3,
+    })
+}

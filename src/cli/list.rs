@@ -1,0 +1,19 @@
+//! `floodline list`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use floodline::dialect::DialectKind;
+
+use super::exit::Failure;
+
+/// Lists what can be named on the command line.
+pub fn run() -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    let mut list = || {
+        writeln!(out, "dialects (--dialect)")?;
+        DialectKind::ALL.iter().try_for_each(|kind| writeln!(out, "  {:<12}{}", kind.name(), kind.description()))
+    };
+    list().map_err(Failure::usage)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,35 @@
+//! The command line: one file a subcommand.
+
+pub mod config;
+mod exit;
+pub mod list;
+pub mod load;
+pub mod merge;
+pub mod serve;
+mod signals;
+
+use clap::{Parser, Subcommand};
+
+/// Floods a WebSocket service at a known rate, accounts for every message, and says whether the service holds.
+#[derive(Debug, Parser)]
+#[command(name = "floodline", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the mock server until it is told to stop
+    Serve(serve::ServeArgs),
+    /// Offer load to a server and account for every message
+    Load(Box<load::LoadArgs>),
+    /// Merge the JSON results of several shards into one
+    Merge(merge::MergeArgs),
+    /// Print the effective configuration as TOML
+    Config(config::ConfigArgs),
+    /// List the dialects
+    List,
+}

@@ -1,0 +1,159 @@
+//! `floodline serve`: the mock server as a process of its own.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use floodline::limits::ensure_open_files;
+use floodline::run::Listening;
+use floodline::sampler::ProcessProbe;
+use floodline::server::{HighVolumeWebSocketServer, MemoryProbe, Secret, ServerConfig, ServerFault};
+use floodline::units::{parse_bytes, parse_duration};
+use floodline::{allocator, units};
+
+use super::exit::Failure;
+use super::signals::interrupted;
+
+/// File descriptors beside those of the connections.
+const SPARE_FILES: u64 = 64;
+
+/// Flags of `floodline serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Threads that serve connections [default: half of the cores]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// How long processing a message takes
+    #[arg(long, default_value = "0", value_parser = parse_duration, value_name = "DURATION")]
+    processing_delay: Duration,
+    /// How many messages are processed at once [default: no limit]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+    /// How many messages may wait; beyond it normal ones are refused
+    #[arg(long, default_value_t = ServerConfig::default().queue_capacity, value_name = "N")]
+    queue_capacity: usize,
+    /// Connections beyond this are closed with 1013
+    #[arg(long, default_value_t = ServerConfig::default().max_connections, value_name = "N")]
+    max_connections: usize,
+    /// Longest message; a longer one closes its connection with 1009
+    #[arg(long, default_value = "1MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    max_message: u64,
+    /// Environment variable that holds the bearer token which handshakes must bring
+    #[arg(long, value_name = "NAME")]
+    token_env: Option<String>,
+    /// How many ids of processed user messages are remembered
+    #[arg(long, default_value_t = ServerConfig::default().idempotency_ids, value_name = "N")]
+    idempotency_ids: usize,
+    /// How long the id of a processed user message is remembered
+    #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "DURATION")]
+    idempotency_age: Duration,
+    /// Do something wrong on purpose: stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N; may be repeated
+    #[arg(long, value_parser = parse_fault, value_name = "FAULT")]
+    fault: Vec<ServerFault>,
+    /// Stop when standard input closes, and not at Ctrl-C: for a server that belongs to another process
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+/// Serves until told to stop.
+pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
+    serve(args).map_err(Failure::Usage)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let until_stdin_closes = args.until_stdin_closes;
+    ensure_open_files(args.max_connections as u64 + SPARE_FILES).context("--max-connections")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = HighVolumeWebSocketServer::spawn(config(args)?)?;
+        let listening = Listening { listening: server.url(), pid: std::process::id() };
+        let mut out = std::io::stdout();
+        writeln!(out, "{}", serde_json::to_string(&listening)?)?;
+        out.flush()?;
+        if until_stdin_closes {
+            // Ctrl-C reaches the whole process group; the process that we belong to decides when we stop.
+            let _quiet = tokio::signal::ctrl_c();
+            stdin_closed().await;
+        } else {
+            interrupted().await?;
+        }
+        let summary = server.shutdown().await?;
+        if summary.cut_off > 0 {
+            bail!("{} connections were cut off before they had all their answers", summary.cut_off);
+        }
+        Ok(())
+    })
+}
+
+fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
+    let defaults = ServerConfig::default();
+    let token = match &args.token_env {
+        Some(name) => {
+            Some(Secret::new(std::env::var(name).map_err(|_| anyhow!("--token-env {name}: no such variable"))?))
+        }
+        None => None,
+    };
+    let max_message_bytes = usize::try_from(args.max_message)
+        .with_context(|| format!("--max-message {}", units::bytes(args.max_message)))?;
+    Ok(ServerConfig {
+        listen: args.listen,
+        workers: args.workers.unwrap_or(defaults.workers),
+        processing_delay: args.processing_delay,
+        concurrency: args.concurrency,
+        queue_capacity: args.queue_capacity,
+        max_connections: args.max_connections,
+        token,
+        idempotency_ids: args.idempotency_ids,
+        idempotency_age: args.idempotency_age,
+        max_message_bytes,
+        memory: Some(MemoryProbe {
+            live_bytes: allocator::live_bytes,
+            resident_bytes,
+            purge: || {
+                allocator::purge();
+            },
+        }),
+        faults: args.fault,
+        ..defaults
+    })
+}
+
+fn resident_bytes() -> Option<u64> {
+    ProcessProbe::of_this_process()?.read()?.rss_bytes
+}
+
+/// Reads standard input to its end.
+async fn stdin_closed() {
+    let (closed, wait) = tokio::sync::oneshot::channel();
+    // tokio's own standard input would keep the runtime from ending.
+    let reader = std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = closed.send(());
+    });
+    if reader.is_ok() {
+        let _ = wait.await;
+    }
+}
+
+fn parse_fault(text: &str) -> anyhow::Result<ServerFault> {
+    const EXPECTED: &str = "expected stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N";
+    let (kind, rest) = text.split_once(',').unwrap_or((text, ""));
+    let (kind, value) = kind.split_once('=').context(EXPECTED)?;
+    match (kind, rest.split_once('=')) {
+        ("stall", Some(("at", at))) => {
+            Ok(ServerFault::StallOnce { at: parse_duration(at)?, duration: parse_duration(value)? })
+        }
+        ("drop-answers", Some(("seed", seed))) => Ok(ServerFault::DropAnswers {
+            share: value.parse().with_context(|| format!("`{value}` is not a share from 0 to 1"))?,
+            seed: seed.parse().with_context(|| format!("`{seed}` is not a seed"))?,
+        }),
+        _ => bail!(EXPECTED),
+    }
+}

@@ -1,0 +1,4 @@
+//! A result for people and for machines; one file a format.
+
+pub mod json;
+pub mod terminal;

@@ -1,0 +1,202 @@
+//! A summary that a person reads at a glance: the verdict, what was offered and achieved, the counts, the latencies, who
+//! paid for it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::client::LoadProgress;
+use crate::result::{LatencyMeasurement, LoadTestResults, Verdict};
+use crate::sampler::ProcessSummary;
+use crate::units;
+
+/// The summary of a run, several lines.
+#[must_use]
+pub fn summary(results: &LoadTestResults) -> String {
+    let mut out = String::new();
+    verdict(&mut out, results);
+    offered(&mut out, results);
+    counts(&mut out, results);
+    latencies(&mut out, results);
+    resources(&mut out, results);
+    out
+}
+
+/// One line of progress, without a line break.
+#[must_use]
+pub fn progress(progress: &LoadProgress) -> String {
+    let mut line = format!("{:>4} s", progress.elapsed.as_secs());
+    if let Some(window) = &progress.window {
+        let _ = write!(line, "  {}", units::per_second(window.answered as f64));
+        if let Some(p50) = window.latency_p50_us.or(window.service_latency_p50_us) {
+            let _ = write!(line, "  p50 {}", units::latency_us(p50));
+        }
+        if let Some(p99) = window.latency_p99_us.or(window.service_latency_p99_us) {
+            let _ = write!(line, "  p99 {}", units::latency_us(p99));
+        }
+    }
+    let _ = write!(line, "  {} answered", units::count(progress.answered));
+    let _ = match progress.left {
+        Duration::ZERO => write!(line, "  waiting for answers"),
+        left => write!(line, "  {} s left", left.as_secs_f64().ceil()),
+    };
+    line
+}
+
+fn verdict(out: &mut String, results: &LoadTestResults) {
+    let word = match results.verdict {
+        Verdict::Pass => "PASS",
+        Verdict::Fail => "FAIL",
+        Verdict::Inconclusive => "INCONCLUSIVE",
+        Verdict::Skipped => "SKIPPED",
+    };
+    let early = if results.interrupted { "  (ended early)" } else { "" };
+    let _ = writeln!(out, "{word}{early}");
+    for reason in &results.reasons {
+        let _ = writeln!(out, "  {reason}");
+    }
+}
+
+fn offered(out: &mut String, results: &LoadTestResults) {
+    let workload = &results.workload;
+    let target = workload.target.as_deref().unwrap_or("own server");
+    let _ = writeln!(
+        out,
+        "\n{target}, dialect {}, {} connections, {} payload, {:.1} s",
+        workload.dialect,
+        units::count(u64::from(workload.connections)),
+        units::bytes(workload.payload_bytes as u64),
+        results.offered_for_s
+    );
+    let achieved = results.throughput.achieved_rate;
+    let _ = match results.throughput.offered_rate {
+        Some(offered) => writeln!(
+            out,
+            "  offered   {}\n  achieved  {}  ({})",
+            units::per_second(offered),
+            units::per_second(achieved),
+            units::percent(achieved / offered)
+        ),
+        None => writeln!(
+            out,
+            "  closed loop, {} unanswered a connection\n  achieved  {}",
+            workload.window,
+            units::per_second(achieved)
+        ),
+    };
+}
+
+fn counts(out: &mut String, results: &LoadTestResults) {
+    let messages = &results.messages;
+    let counts = &messages.counts;
+    let _ = writeln!(
+        out,
+        "\nmessages    due {} = sent {} + unsent {}",
+        units::count(messages.due),
+        units::count(counts.sent),
+        units::count(messages.unsent)
+    );
+    let _ = writeln!(
+        out,
+        "            sent {} = answered {} + refused {} + lost {}",
+        units::count(counts.sent),
+        units::count(counts.answered),
+        units::count(counts.refused),
+        units::count(counts.lost)
+    );
+    let oddities = [
+        ("late", counts.late),
+        ("resent", counts.resent),
+        ("duplicates", counts.duplicates),
+        ("reordered", counts.reordered),
+        ("foreign", counts.foreign),
+        ("corrupted", counts.corrupted),
+        ("unattributed", counts.unattributed),
+    ];
+    let seen: Vec<String> =
+        oddities.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {}", units::count(*n))).collect();
+    let _ = writeln!(out, "            {}", if seen.is_empty() { "nothing else".to_owned() } else { seen.join(", ") });
+    let connections = &results.connections;
+    let _ = writeln!(
+        out,
+        "connections {} of {} established, {} refused, {} dropped",
+        units::count(connections.established),
+        units::count(connections.requested),
+        units::count(connections.refused),
+        units::count(connections.dropped)
+    );
+    for (reason, count) in &connections.reasons {
+        let _ = writeln!(out, "            {} × {reason}", units::count(*count));
+    }
+}
+
+fn latencies(out: &mut String, results: &LoadTestResults) {
+    let _ = writeln!(
+        out,
+        "\n{:<24}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "latency", "p50", "p90", "p95", "p99", "p99.9", "max"
+    );
+    let rows = [
+        ("from due", &results.latency_us),
+        ("from send", &results.service_latency_us),
+        ("to refusal", &results.refusal_latency_us),
+        ("send lateness", &results.send_lateness_us),
+    ];
+    for (name, measurement) in rows {
+        if let Some(measurement) = measurement {
+            row(out, name, measurement);
+        }
+    }
+    if results.blocked_sends.messages > 0 {
+        let _ = writeln!(
+            out,
+            "{} sends waited for a full socket, up to {} (the server did not read)",
+            units::count(results.blocked_sends.messages),
+            units::latency_us(results.blocked_sends.max_us)
+        );
+    }
+}
+
+fn row(out: &mut String, name: &str, m: &LatencyMeasurement) {
+    let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), units::latency_us);
+    let _ = write!(out, "  {name:<22}");
+    for value in [m.p50, m.p90, m.p95, m.p99, m.p999, m.max] {
+        let _ = write!(out, "{:>10}", cell(value));
+    }
+    let _ = writeln!(out);
+    if m.censored > 0 {
+        let _ = writeln!(
+            out,
+            "  {:<22}{} of {} have no answer and rank above all others",
+            "",
+            units::count(m.censored),
+            units::count(m.count)
+        );
+    }
+}
+
+fn resources(out: &mut String, results: &LoadTestResults) {
+    let resources = &results.resources;
+    let _ = writeln!(out);
+    side(out, "client", resources.client.as_ref(), results.cost.client_cpu_us_per_message, results.offered_for_s);
+    side(out, "server", resources.server.as_ref(), results.cost.server_cpu_us_per_message, results.offered_for_s);
+    if let Some(foreign) = resources.foreign_cpu_cores {
+        let _ = writeln!(out, "others      {foreign:.2} cores");
+    }
+}
+
+fn side(out: &mut String, name: &str, process: Option<&ProcessSummary>, cost_us: Option<f64>, offered_for_s: f64) {
+    let Some(process) = process else {
+        return;
+    };
+    let mut parts = Vec::new();
+    if let Some(cpu_s) = process.cpu_s {
+        parts.push(format!("{:.2} cores", cpu_s / offered_for_s.max(1e-9)));
+    }
+    if let Some(cost_us) = cost_us {
+        parts.push(format!("{} a message", units::latency_us(cost_us)));
+    }
+    if let Some(peak) = process.peak_rss_bytes {
+        parts.push(format!("peak {}", units::bytes(peak)));
+    }
+    let _ = writeln!(out, "{name:<12}{}", parts.join(", "));
+}

@@ -1,0 +1,242 @@
+//! One load from start to result: start or reach the target, offer the load, gather what both sides say.
+
+mod server_process;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::client::{
+    ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, LoadProgress, Observer, Stop, TcpConnect,
+    Token,
+};
+use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
+use crate::environment::Environment;
+use crate::limits::{LimitError, ensure_open_files};
+use crate::result::{
+    Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, Verdict, WorkloadSummary,
+};
+use crate::sampler::{DEFAULT_PERIOD, SampleSeries, Sampler, SamplerError};
+use crate::workload::{Target, Workload, WorkloadError};
+
+pub use server_process::{Listening, ServerCommand, ServerProcess, ServerProcessError};
+
+/// File descriptors beside those of the connections: standard streams, timers, polls, sampling, and room.
+const SPARE_FILES: u64 = 64;
+
+/// Whom the load goes to.
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// A server that is there.
+    At {
+        /// Its URL.
+        target: Target,
+        /// Its process, where it runs on this machine: its CPU and memory are then measured.
+        pid: Option<u32>,
+    },
+    /// A server of our own, started for this load and stopped after it.
+    Own(ServerCommand),
+}
+
+/// One load to run.
+#[derive(Debug, Clone)]
+pub struct LoadPlan {
+    /// What is offered.
+    pub workload: Workload,
+    /// To whom.
+    pub peer: Peer,
+    /// In which dialect.
+    pub dialect: DialectKind,
+    /// Bearer token for the handshake.
+    pub token: Option<Token>,
+    /// Worker threads; `None` for one every two cores.
+    pub workers: Option<usize>,
+    /// Start together with other shards at this time of the wall clock.
+    pub start_at_unix_ns: Option<u64>,
+}
+
+/// A load could not be run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The workload makes no sense.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The dialect cannot carry it.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
+    /// Not enough file descriptors.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The target cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The client could not offer the load.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Our own server did not start.
+    #[error(transparent)]
+    Server(#[from] ServerProcessError),
+    /// The resources cannot be watched.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+}
+
+/// Runs one load. The verdict of the result is `pass` until somebody judges it.
+///
+/// # Errors
+/// Where the load cannot be offered at all; what goes wrong during the load is part of the result.
+pub fn run_load(plan: &LoadPlan, stop: &Stop, observer: &mut dyn Observer) -> Result<LoadTestResults, RunError> {
+    let workload = plan.workload.clone().validated()?;
+    ensure_open_files(workload.shard_connections().count() as u64 + SPARE_FILES)?;
+    match &plan.peer {
+        Peer::At { target, pid } => {
+            let mut results = reach(plan, workload, target, *pid, stop, observer)?;
+            results.workload.target = Some(target.to_string());
+            Ok(results)
+        }
+        Peer::Own(command) => {
+            let server = ServerProcess::start(command)?;
+            reach(plan, workload, server.target(), Some(server.pid()), stop, observer)
+        }
+    }
+}
+
+fn reach(
+    plan: &LoadPlan,
+    workload: Workload,
+    target: &Target,
+    server_pid: Option<u32>,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<LoadTestResults, RunError> {
+    let connect = TcpConnect::new(target.clone(), plan.token.clone())?;
+    let (seed, payload_bytes) = (workload.seed, workload.payload_bytes);
+    match plan.dialect {
+        DialectKind::Floodline => {
+            let dialect = Floodline::new(seed, payload_bytes, RequestKind::ThroughputTest);
+            offer(plan, workload, connect, dialect, server_pid, stop, observer)
+        }
+        DialectKind::Echo => {
+            let dialect = Echo::new(seed, payload_bytes)?;
+            offer(plan, workload, connect, dialect, server_pid, stop, observer)
+        }
+    }
+}
+
+fn offer<D: Dialect>(
+    plan: &LoadPlan,
+    workload: Workload,
+    connect: TcpConnect,
+    dialect: D,
+    server_pid: Option<u32>,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<LoadTestResults, RunError>
+where
+    D::Session: Unpin,
+{
+    let summary = summary_of(&workload, dialect.name());
+    let shard = workload.shard;
+    let mut client = HighVolumeThroughputClient::new(workload, connect, dialect);
+    if let Some(workers) = plan.workers {
+        client = client.workers(workers);
+    }
+    if let Some(at) = plan.start_at_unix_ns {
+        client = client.start_at_unix_ns(at);
+    }
+    let mut watched = Watched { observer, server_pid, sampler: None };
+    let measured = client.run(stop, &mut watched);
+    let series = watched.sampler.take().transpose()?.map(Sampler::stop).unwrap_or_default();
+    Ok(gather(summary, shard, measured?, series))
+}
+
+/// Watches the resources from the moment the load starts.
+struct Watched<'a> {
+    observer: &'a mut dyn Observer,
+    server_pid: Option<u32>,
+    sampler: Option<Result<Sampler, SamplerError>>,
+}
+
+impl Observer for Watched<'_> {
+    fn started(&mut self) {
+        self.sampler = Some(Sampler::start(std::process::id(), self.server_pid, DEFAULT_PERIOD));
+        self.observer.started();
+    }
+
+    fn progress(&mut self, progress: &LoadProgress) {
+        self.observer.progress(progress);
+    }
+}
+
+fn summary_of(workload: &Workload, dialect: &str) -> WorkloadSummary {
+    WorkloadSummary {
+        target: None,
+        dialect: dialect.to_owned(),
+        rate: workload.offered.rate().map(|rate| rate.as_per_second()),
+        connections: workload.connections,
+        duration_s: workload.duration.as_secs_f64(),
+        payload_bytes: workload.payload_bytes,
+        arrival: workload.arrival.to_string(),
+        window: workload.window,
+        seed: workload.seed,
+        pacer: workload.pacer.to_string(),
+    }
+}
+
+fn gather(
+    workload: WorkloadSummary,
+    shard: crate::workload::Shard,
+    measured: LoadMeasurement,
+    series: SampleSeries,
+) -> LoadTestResults {
+    let per_second = |messages: u64| messages as f64 / measured.offered_for.max(Duration::from_nanos(1)).as_secs_f64();
+    let summary = series.summary;
+    let answered = measured.messages.counts.answered;
+    let per_message = |cpu_s: Option<f64>| cpu_s.filter(|_| answered > 0).map(|cpu_s| cpu_s * 1e6 / answered as f64);
+    let mut results = LoadTestResults {
+        schema: RUN_SCHEMA.to_owned(),
+        verdict: Verdict::Pass,
+        reasons: Vec::new(),
+        interrupted: measured.stopped,
+        run_id: measured.run_id,
+        shard,
+        started_at_unix_ns: measured.started_at_unix_ns,
+        offered_for_s: measured.offered_for.as_secs_f64(),
+        throughput: ThroughputMetrics {
+            offered_rate: workload.rate.map(|_| per_second(measured.messages.due)),
+            achieved_rate: per_second(measured.achieved),
+        },
+        workload,
+        cost: Cost {
+            client_cpu_us_per_message: per_message(summary.client.cpu_s),
+            server_cpu_us_per_message: per_message(summary.server.as_ref().and_then(|server| server.cpu_s)),
+        },
+        messages: measured.messages,
+        latency_us: None,
+        service_latency_us: None,
+        send_lateness_us: None,
+        refusal_latency_us: None,
+        blocked_sends: measured.blocked_sends,
+        histograms: Histograms {
+            latency: measured.total.latency,
+            service_latency: measured.total.service_latency,
+            send_lateness: measured.total.send_lateness,
+            refusal_latency: measured.total.refusal_latency,
+        },
+        windows: measured.windows,
+        connections: measured.connections,
+        per_connection: measured.per_connection,
+        resources: Resources {
+            client: Some(summary.client),
+            server: summary.server,
+            foreign_cpu_cores: summary.foreign_cpu_cores,
+            stolen_cpu_cores: summary.stolen_cpu_cores,
+            busiest_worker_cores: measured.busiest_worker_cores,
+            samples: series.samples,
+        },
+        criteria: Vec::new(),
+        environment: Environment::detect(),
+    };
+    results.measure();
+    results
+}

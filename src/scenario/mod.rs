@@ -1,0 +1,3 @@
+//! What must hold: criteria over results.
+
+pub mod load;
