@@ -5,6 +5,7 @@
 //! What a fault does to the bytes of a connection is in [`effect`]; how a rule is written is in
 //! [`Rule`]'s `FromStr`.
 
+mod display;
 pub mod effect;
 mod meter;
 mod seed;
@@ -20,7 +21,8 @@ use seed::Draws;
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Every byte arrives later by `delay`, give or take up to `jitter`; order is kept.
+    /// Every byte arrives later by `delay`, give or take up to `jitter`; order is kept. The runtime's timer
+    /// adds 1 to 2 ms.
     Latency {
         /// The mean delay.
         delay: Duration,
@@ -132,7 +134,8 @@ pub enum Side {
 pub enum Scope {
     /// All of them.
     All,
-    /// A seeded share of them, drawn anew for each occurrence.
+    /// A seeded share of them, drawn anew for each occurrence: exact to within one among the first *n*, and on
+    /// average among those of them that are still open.
     Share(Share),
     /// Those with these numbers.
     Listed(Vec<u64>),

@@ -46,8 +46,8 @@ pub(super) struct Leg {
     pub(super) read_bytes: u64,
     /// Read and not yet written.
     unsent: BytesMut,
-    /// The due instants of the last of `unsent`, in order, each with its number of bytes; what stands before
-    /// them is due.
+    /// The due instants of the last of `unsent`, each with its number of bytes; what stands before them is
+    /// due. The first blocks the others, so jitter can't turn the order around.
     delayed: VecDeque<(u64, usize)>,
     /// The sum of the bytes in `delayed`.
     delayed_bytes: usize,
@@ -210,8 +210,6 @@ impl Leg {
         let fate = self.effects.read(&mut self.unsent[before..], now_ns);
         self.unsent.truncate(before + fate.kept_bytes);
         if let Some(due_ns) = fate.due_ns {
-            // Jitter must not turn the order around.
-            let due_ns = self.delayed.back().map_or(due_ns, |&(last_ns, _)| due_ns.max(last_ns));
             self.delayed.push_back((due_ns, fate.kept_bytes));
             self.delayed_bytes += fate.kept_bytes;
         }

@@ -93,7 +93,8 @@ impl FaultProxy {
         ProxyHandle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Serves until `shutdown` completes; then every connection is closed.
+    /// Serves until `shutdown` completes; then every connection is closed, without a record of what still
+    /// held it.
     pub async fn run(self, shutdown: impl Future) {
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
