@@ -41,6 +41,10 @@ async fn delayed_bytes_leave_at_once_when_the_latency_is_undone() {
     nothing_arrives(&server).await;
     drop(guard);
     assert_eq!(receive(&mut server, 7).await, b"delayed");
+    // Nothing of the first latency is left to confuse a second.
+    let _guard = setup.hold("latency=1ms", 1).await;
+    send(&mut client, b"again").await;
+    assert_eq!(receive(&mut server, 5).await, b"again");
 }
 
 #[tokio::test]
@@ -102,6 +106,8 @@ async fn a_fin_arrives_as_a_fin_even_over_unread_bytes() {
     let _drop = setup.hold("drop=fin", 1).await;
     assert_eq!(rest(&mut client).await, b"");
     assert_eq!(rest(&mut server).await, b"");
+    // A reset behind the FIN would stand as the socket's error.
+    assert!(client.take_error().unwrap().is_none());
     setup.recorded(3, |_| true).await;
     assert_eq!(setup.record(), [(0, Action::Began, 0), (0, Action::Closed, 0), (0, Action::Ended, 0)]);
 }
