@@ -32,19 +32,30 @@ pub(super) fn response(text: &str) -> Option<Response<'_>> {
 }
 
 /// How many bytes at the start of `bytes` may stand in a JSON string as they are: no quote, backslash or control.
+///
+/// Eight bytes at a time, with the zero-byte test of Mycroft ("Bit Twiddling Hacks", "Determine if a word has a
+/// zero byte"): a borrow can only mark bytes behind a true hit, so the first mark is always true.
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
-    /// The compiler turns a check of so many bytes without a branch into vector instructions.
-    const STRIDE: usize = 16;
-    let special = |byte: u8| byte == b'"' || byte == b'\\' || byte < 0x20;
-    let mut at = 0;
-    while let Some(chunk) = bytes.get(at..at + STRIDE) {
-        if chunk.iter().fold(false, |found, &byte| found | special(byte)) {
-            break;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let marks = special_marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return place * 8 + marks.trailing_zeros() as usize / 8;
         }
-        at += STRIDE;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|&byte| special(byte)).unwrap_or(rest.len())
+    let special = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < 0x20;
+    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// Marks the top bit of the first byte that is special, and maybe of bytes above it.
+fn special_marks(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    let zero_marks = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control_marks = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote_marks = zero_marks(word ^ (ONES * b'"' as u64));
+    let backslash_marks = zero_marks(word ^ (ONES * b'\\' as u64));
+    (control_marks | quote_marks | backslash_marks) & TOPS
 }
 
 fn throughput_test(mut scan: Scan<'_>) -> Option<ThroughputTest<'_>> {
