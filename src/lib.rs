@@ -20,7 +20,6 @@
 pub mod allocator;
 pub mod analysis;
 
-
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -378,7 +378,9 @@ impl LoadTestResults {
         let MessageCounts { due, counts, .. } = &self.messages;
         let histograms = &self.histograms;
         let open_loop = self.workload.rate.is_some();
-        let some = |histogram: &LatencyHistogram| (!histogram.is_empty()).then(|| LatencyMeasurement::of(histogram, 0));
+        let some = |histogram: &LatencyHistogram| {
+            (!histogram.is_empty()).then(|| LatencyMeasurement::of(histogram, 0))
+        };
         // Every due message ranks; whatever has no answer ranks above all answers.
         let censored = due.saturating_sub(counts.answered);
         self.latency_us = open_loop.then(|| LatencyMeasurement::of(&histograms.latency, censored));
@@ -408,7 +410,8 @@ impl LoadTestResults {
 
     fn absorb(&mut self, other: Self) {
         self.verdict = Verdict::of_all([self.verdict, other.verdict]);
-        self.reasons.extend(other.reasons.into_iter().map(|reason| format!("shard {}: {reason}", other.shard)));
+        self.reasons
+            .extend(other.reasons.into_iter().map(|reason| format!("shard {}: {reason}", other.shard)));
         self.interrupted |= other.interrupted;
         self.started_at_unix_ns = self.started_at_unix_ns.min(other.started_at_unix_ns);
         self.offered_for_s = self.offered_for_s.max(other.offered_for_s);
@@ -492,7 +495,10 @@ mod hdr_base64 {
     use serde::de::Error as _;
     use serde::ser::Error as _;
 
-    pub(super) fn serialize<S: Serializer>(histogram: &LatencyHistogram, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        histogram: &LatencyHistogram,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::new();
         V2DeflateSerializer::new()
             .serialize(histogram.counts(), &mut bytes)
@@ -500,7 +506,9 @@ mod hdr_base64 {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LatencyHistogram, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<LatencyHistogram, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = BASE64.decode(text).map_err(|error| D::Error::custom(format!("not base64: {error}")))?;
         let counts = HdrDeserializer::new()

@@ -71,10 +71,8 @@ impl FromStr for Shard {
             expected: "a shard i/n with i from 0 to n-1, such as 0/2",
         };
         let (index, of) = text.split_once('/').ok_or_else(malformed)?;
-        let shard = Self {
-            index: index.parse().map_err(|_| malformed())?,
-            of: of.parse().map_err(|_| malformed())?,
-        };
+        let shard =
+            Self { index: index.parse().map_err(|_| malformed())?, of: of.parse().map_err(|_| malformed())? };
         if shard.index < shard.of { Ok(shard) } else { Err(malformed()) }
     }
 }
@@ -145,7 +143,8 @@ impl Target {
 impl FromStr for Target {
     type Err = TargetError;
     fn from_str(url: &str) -> Result<Self, TargetError> {
-        let malformed = |cause: &dyn fmt::Display| TargetError::Malformed { url: url.into(), cause: cause.to_string() };
+        let malformed =
+            |cause: &dyn fmt::Display| TargetError::Malformed { url: url.into(), cause: cause.to_string() };
         if url.contains('@') {
             return Err(TargetError::Credentials);
         }
@@ -156,6 +155,12 @@ impl FromStr for Target {
             _ => return Err(TargetError::Scheme { url: url.into() }),
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| malformed(&"no host"))?;
+        // A port that is no port counts as none to the parser: look for what stands behind the host.
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let behind = authority.get(host.len()..).unwrap_or_default();
+        if uri.port_u16().is_none() && !behind.is_empty() {
+            return Err(malformed(&format!("`{behind}` is not a port")));
+        }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         if port == 0 {
@@ -307,9 +312,11 @@ mod tests {
 
     #[test]
     fn what_is_no_websocket_url_is_refused_with_the_text() {
-        for url in ["http://localhost/", "localhost:80", "", "ws://", "ws://host:99999/", "ws:///path", "ws://h:0/"] {
-            let error = url.parse::<Target>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{url}`")), "{error}");
+        for url in
+            ["http://localhost/", "localhost:80", "", "ws://", "ws://host:99999/", "ws:///path", "ws://h:0/"]
+        {
+            let error = url.parse::<Target>().err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(&format!("`{url}`")), "{url}: {error}");
         }
         let error = "ws://user:secret@host/".parse::<Target>().unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
@@ -322,7 +329,10 @@ mod tests {
         assert_eq!(refused(Workload { connections: 0, ..base() }), WorkloadError::NoConnections);
         assert_eq!(refused(Workload { duration: Duration::ZERO, ..base() }), WorkloadError::NoDuration);
         assert_eq!(refused(Workload { window: 0, ..base() }), WorkloadError::NoWindow);
-        assert_eq!(refused(Workload { answer_timeout: Duration::ZERO, ..base() }), WorkloadError::NoAnswerTimeout);
+        assert_eq!(
+            refused(Workload { answer_timeout: Duration::ZERO, ..base() }),
+            WorkloadError::NoAnswerTimeout
+        );
         let shard = Shard { index: 3, of: 4 };
         let error = refused(Workload { connections: 3, shard, ..base() });
         assert_eq!(error, WorkloadError::EmptyShard { index: 3, of: 4, connections: 3 });

@@ -1,5 +1,7 @@
 //! The mock server, seen by an independent client: plain tokio-tungstenite, and JSON by serde_json.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -22,8 +22,8 @@ pub struct ConfigArgs {
 
 /// Prints every key with its value.
 pub fn run(args: &ConfigArgs) -> Result<ExitCode, Failure> {
-    let config =
-        HighVolumeConfig::load(args.config.as_deref(), environment(), args.profile).map_err(Failure::usage)?;
+    let config = HighVolumeConfig::load(args.config.as_deref(), environment(), args.profile)
+        .map_err(Failure::usage)?;
     let text = config.to_toml().map_err(Failure::usage)?;
     std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)?;
     Ok(ExitCode::SUCCESS)

@@ -48,9 +48,9 @@ impl From<RunError> for Failure {
             | RunError::Limit(_)
             | RunError::Sampler(_)
             | RunError::Client(ClientError::Worker(_)) => Self::usage(error),
-            RunError::Connect(_) | RunError::Client(ClientError::Unreachable { .. }) | RunError::Server(_) => {
-                Self::Unreachable(error.into())
-            }
+            RunError::Connect(_)
+            | RunError::Client(ClientError::Unreachable { .. })
+            | RunError::Server(_) => Self::Unreachable(error.into()),
         }
     }
 }

@@ -12,7 +12,9 @@ pub fn run() -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let mut list = || {
         writeln!(out, "dialects (--dialect)")?;
-        DialectKind::ALL.iter().try_for_each(|kind| writeln!(out, "  {:<12}{}", kind.name(), kind.description()))
+        DialectKind::ALL
+            .iter()
+            .try_for_each(|kind| writeln!(out, "  {:<12}{}", kind.name(), kind.description()))
     };
     list().map_err(Failure::usage)?;
     Ok(ExitCode::SUCCESS)

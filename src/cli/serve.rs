@@ -95,9 +95,9 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
 fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
     let defaults = ServerConfig::default();
     let token = match &args.token_env {
-        Some(name) => {
-            Some(Secret::new(std::env::var(name).map_err(|_| anyhow!("--token-env {name}: no such variable"))?))
-        }
+        Some(name) => Some(Secret::new(
+            std::env::var(name).map_err(|_| anyhow!("--token-env {name}: no such variable"))?,
+        )),
         None => None,
     };
     let max_message_bytes = usize::try_from(args.max_message)

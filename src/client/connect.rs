@@ -140,9 +140,10 @@ impl TcpConnect {
     pub fn new(target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
         let host = target.host().to_owned();
         let unresolved = |cause| ConnectError::Resolve { host: host.clone(), cause };
-        let addresses: Arc<[SocketAddr]> = std::net::ToSocketAddrs::to_socket_addrs(&(target.host(), target.port()))
-            .map_err(unresolved)?
-            .collect();
+        let addresses: Arc<[SocketAddr]> =
+            std::net::ToSocketAddrs::to_socket_addrs(&(target.host(), target.port()))
+                .map_err(unresolved)?
+                .collect();
         if addresses.is_empty() {
             return Err(unresolved(io::Error::other("no address")));
         }
@@ -153,7 +154,10 @@ impl TcpConnect {
 
 impl fmt::Debug for TcpConnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpConnect").field("target", &self.target).field("addresses", &self.addresses).finish()
+        f.debug_struct("TcpConnect")
+            .field("target", &self.target)
+            .field("addresses", &self.addresses)
+            .finish()
     }
 }
 

@@ -415,7 +415,9 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
         let sent = self.ledger.counts().sent;
         let due = match &mut self.pace {
             // Messages that were queued and never left have been taken from the schedule too.
-            Pace::Open(due_times) => sent + (self.batch.len() - self.confirmed) as u64 + due_times.count() as u64,
+            Pace::Open(due_times) => {
+                sent + (self.batch.len() - self.confirmed) as u64 + due_times.count() as u64
+            }
             Pace::Closed { .. } => sent,
         };
         let mut ledger = std::mem::take(&mut self.ledger);
@@ -484,7 +486,9 @@ impl End {
             WsError::Protocol(cause) => format!("the server broke the protocol: {cause}"),
             WsError::Utf8(_) => "the server sent text that is not UTF-8".to_owned(),
             WsError::Capacity(cause) => format!("the server sent too much: {cause}"),
-            WsError::ConnectionClosed | WsError::AlreadyClosed => "the server closed the connection".to_owned(),
+            WsError::ConnectionClosed | WsError::AlreadyClosed => {
+                "the server closed the connection".to_owned()
+            }
             other => other.to_string(),
         })
     }
@@ -502,8 +506,9 @@ fn to_message(kind: FrameKind, payload: Bytes) -> Result<Message, End> {
     match kind {
         FrameKind::Binary => Ok(Message::Binary(payload)),
         FrameKind::Text => {
-            let text = Utf8Bytes::try_from(payload)
-                .map_err(|_| End::dropped("this dialect made text that is not UTF-8, which cannot be sent"))?;
+            let text = Utf8Bytes::try_from(payload).map_err(|_| {
+                End::dropped("this dialect made text that is not UTF-8, which cannot be sent")
+            })?;
             Ok(Message::Text(text))
         }
     }

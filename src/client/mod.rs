@@ -226,7 +226,15 @@ where
             // A worker that is gone shows as a missing report.
             let _ = start.send(Start { start_ns, recorder });
         }
-        let reports = self.await_reports(&reports, shares.len(), &clock, start_ns, &mut collector, observer, &progress)?;
+        let reports = self.await_reports(
+            &reports,
+            shares.len(),
+            &clock,
+            start_ns,
+            &mut collector,
+            observer,
+            &progress,
+        )?;
         let ended_ns = reports.iter().map(|report| report.ended_ns).max().unwrap_or(start_ns);
         let offered_for = Duration::from_nanos(ended_ns.saturating_sub(start_ns));
         let (total, windows) = collector.finish();
@@ -288,7 +296,10 @@ where
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one loop over what `run` has at hand; a struct would only rename it")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one loop over what `run` has at hand; a struct would only rename it"
+    )]
     fn await_reports(
         &self,
         reports: &mpsc::Receiver<io::Result<Option<WorkerReport>>>,

@@ -101,9 +101,16 @@ pub(super) struct Plan<K, D, C> {
     pub(super) progress: Arc<Progress>,
 }
 
+/// A connection whose handshake is done.
+struct Open<S, C> {
+    index: u32,
+    ws: WebSocketStream<Tapped<S, C>>,
+    setup_ns: u64,
+}
+
 /// Connections that are open and wait for the load.
 pub(super) struct Ready<S, C> {
-    open: Vec<(u32, WebSocketStream<Tapped<S, C>>)>,
+    open: Vec<Open<S, C>>,
 }
 
 impl<K: Connect, D: Dialect, C: Clock + Unpin> Plan<K, D, C>
@@ -129,28 +136,31 @@ where
             }
             under_way.push(self.handshake(index));
             while under_way.len() >= HANDSHAKES_AT_ONCE
-                && let Some((index, outcome)) = under_way.next().await
+                && let Some(outcome) = under_way.next().await
             {
-                self.opened(index, outcome, &mut open, &mut opened);
+                opened.add(outcome, &mut open);
             }
         }
-        while let Some((index, outcome)) = under_way.next().await {
-            self.opened(index, outcome, &mut open, &mut opened);
+        while let Some(outcome) = under_way.next().await {
+            opened.add(outcome, &mut open);
         }
-        drop(under_way);
-        open.sort_by_key(|(index, _)| *index);
+        open.sort_by_key(|connection| connection.index);
         opened.established = open.len() as u64;
         (Ready { open }, opened)
     }
 
     /// Offers the load on the open connections, and reports when all is over. Must run where `spawn_local` works.
-    pub(super) async fn load(&mut self, ready: Ready<K::Stream, C>, start: Start) -> std::io::Result<WorkerReport> {
+    pub(super) async fn load(
+        &mut self,
+        ready: Ready<K::Stream, C>,
+        start: Start,
+    ) -> std::io::Result<WorkerReport> {
         let shared = Rc::new(self.shared(start));
         let slots: Vec<Rc<Slot>> = ready.open.iter().map(|_| Rc::default()).collect();
         let mut timeline = Vec::new();
         let mut tasks = Vec::with_capacity(slots.len());
         let schedule = self.workload.schedule();
-        for ((index, ws), slot) in ready.open.into_iter().zip(&slots) {
+        for (Open { index, ws, .. }, slot) in ready.open.into_iter().zip(&slots) {
             let client_id = format!("{}-{}-{index}", self.run_id, self.workload.shard.index);
             let identity = Identity { client_id: client_id.clone(), connection: index };
             let pace = match schedule {
@@ -225,44 +235,38 @@ where
         }
     }
 
-    fn opened(
-        &self,
-        index: u32,
-        outcome: Result<(WebSocketStream<Tapped<K::Stream, C>>, u64), ConnectError>,
-        open: &mut Vec<(u32, WebSocketStream<Tapped<K::Stream, C>>)>,
-        opened: &mut Opened,
-    ) {
-        match outcome {
-            Ok((ws, setup_ns)) => {
-                opened.setup.record(setup_ns);
-                open.push((index, ws));
-            }
-            Err(error) => opened.failures.push((index, error)),
-        }
-    }
-
-    /// Opens connection `index`; with how long it took, in nanoseconds.
-    #[allow(clippy::type_complexity, reason = "named once, here, it would hide what it is")]
+    /// Opens connection `index`.
     fn handshake(
         &self,
         index: u32,
-    ) -> impl Future<Output = (u32, Result<(WebSocketStream<Tapped<K::Stream, C>>, u64), ConnectError>)> + use<K, D, C>
-    {
-        let (connect, clock, limit) = (self.connect.clone(), self.clock.clone(), self.workload.connect_timeout);
+    ) -> impl Future<Output = Result<Open<K::Stream, C>, (u32, ConnectError)>> + use<K, D, C> {
+        let (connect, clock, limit) =
+            (self.connect.clone(), self.clock.clone(), self.workload.connect_timeout);
         let opening = async move {
             let begun_ns = clock.now_ns();
             let request = connect.request()?;
             let stream = Tapped::new(connect.open().await?, clock.clone());
             let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
             let (ws, _response) = shaken.map_err(ConnectError::of_handshake)?;
-            Ok((ws, clock.now_ns().saturating_sub(begun_ns)))
+            Ok(Open { index, ws, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
         };
         async move {
-            let outcome = match tokio::time::timeout(limit, Box::pin(opening)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ConnectError::TimedOut { seconds: limit.as_secs_f64() }),
-            };
-            (index, outcome)
+            match tokio::time::timeout(limit, Box::pin(opening)).await {
+                Ok(outcome) => outcome.map_err(|error| (index, error)),
+                Err(_) => Err((index, ConnectError::TimedOut { seconds: limit.as_secs_f64() })),
+            }
+        }
+    }
+}
+
+impl Opened {
+    fn add<S, C>(&mut self, outcome: Result<Open<S, C>, (u32, ConnectError)>, open: &mut Vec<Open<S, C>>) {
+        match outcome {
+            Ok(connection) => {
+                self.setup.record(connection.setup_ns);
+                open.push(connection);
+            }
+            Err(failure) => self.failures.push(failure),
         }
     }
 }
@@ -319,7 +323,8 @@ impl<C: Clock> Conductor<'_, C> {
                 self.keep_house(now_ns);
                 keep_house_ns = now_ns + HOUSEKEEPING_NS;
             }
-            let due_ns = self.timeline.next_due().map_or(u64::MAX, |due_ns| self.pacer.wake_at(start_ns + due_ns));
+            let due_ns =
+                self.timeline.next_due().map_or(u64::MAX, |due_ns| self.pacer.wake_at(start_ns + due_ns));
             if self.wait_until(due_ns.min(keep_house_ns).min(end_ns)).await? {
                 self.end_early();
             }
@@ -340,11 +345,14 @@ impl<C: Clock> Conductor<'_, C> {
             if now_ns >= grace_ends_ns && self.shared.phase.get() < Phase::Draining {
                 self.shared.phase.set(Phase::Draining);
             }
-            let backlog = self.shared.phase.get() < Phase::Draining && self.slots.iter().any(|slot| slot.backlog.get());
+            let backlog =
+                self.shared.phase.get() < Phase::Draining && self.slots.iter().any(|slot| slot.backlog.get());
             let quiet = !backlog && self.slots.iter().all(|slot| slot.in_flight.get() == 0);
             if !quiet {
                 quiet_since_ns = None;
-            } else if now_ns.saturating_sub(*quiet_since_ns.get_or_insert(now_ns)) >= LINGER_NS || self.all_reported() {
+            } else if now_ns.saturating_sub(*quiet_since_ns.get_or_insert(now_ns)) >= LINGER_NS
+                || self.all_reported()
+            {
                 return Ok(());
             }
             self.wait_until(now_ns + LINGER_NS / 10).await?;
@@ -416,7 +424,8 @@ pub(super) fn run<K: Connect, D: Dialect, C: Clock + Unpin>(
 where
     D::Session: Unpin,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async {
         let (ready, outcome) = plan.open().await;
         opened(outcome);

@@ -28,7 +28,8 @@ impl Content {
     pub fn new(seed: u64, bytes: usize) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let length = if bytes == 0 { 0 } else { OFFSETS + bytes };
-        let text: String = (0..length).map(|_| char::from(ALPHABET[(rng.next_u64() >> 58) as usize])).collect();
+        let text: String =
+            (0..length).map(|_| char::from(ALPHABET[(rng.next_u64() >> 58) as usize])).collect();
         Self { text: text.into(), bytes, seed }
     }
 

@@ -114,7 +114,8 @@ mod tests {
     fn an_echo_is_recognised_byte_for_byte() {
         let text = message(12);
         assert_eq!(text.len(), 64);
-        let answer = |intact| Answer::Processed { sequence: 12, lane: Lane::Normal, intact, queue_depth: None };
+        let answer =
+            |intact| Answer::Processed { sequence: 12, lane: Lane::Normal, intact, queue_depth: None };
         assert_eq!(session().decode(Frame::Text(&text)), answer(true));
         assert_eq!(session().decode(Frame::Binary(text.as_bytes())), answer(false));
         let last = text.len() - 1;

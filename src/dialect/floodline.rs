@@ -62,7 +62,13 @@ impl FloodlineSession {
         self.dialect.content.of(self.identity.connection, sequence)
     }
 
-    fn processed(&self, message_id: &str, echoed: Option<u64>, check: Check<'_>, depth: Option<u64>) -> Answer {
+    fn processed(
+        &self,
+        message_id: &str,
+        echoed: Option<u64>,
+        check: Check<'_>,
+        depth: Option<u64>,
+    ) -> Answer {
         let Some(sequence) = self.sequence(message_id) else {
             return Answer::Foreign;
         };
@@ -116,7 +122,9 @@ impl Session for FloodlineSession {
                 let check = Check::Content(&answer.content);
                 self.processed(&answer.message_id, answer.sequence_id, check, Some(answer.queue_depth))
             }
-            Response::DuplicateRejected(answer) => self.processed(&answer.message_id, None, Check::None, None),
+            Response::DuplicateRejected(answer) => {
+                self.processed(&answer.message_id, None, Check::None, None)
+            }
             Response::QueueFull(answer) => match self.sequence(&answer.message_id) {
                 Some(sequence) if answer.sequence_id.is_none_or(|echoed| echoed == sequence) => {
                     Answer::Refused { sequence, queue_depth: Some(answer.queue_depth) }
@@ -184,7 +192,8 @@ mod tests {
         assert_eq!(of(r#""type":"throughput_response""#), Answer::Corrupted);
         assert_eq!(decode("not json"), Answer::Corrupted);
         assert_eq!(session(RequestKind::ThroughputTest).decode(Frame::Binary(b"{}")), Answer::Corrupted);
-        let full = r#""type":"queue_full","message_id":"run-0-3-5","sequence_id":5,"queue_depth":9,"max_queue":9"#;
+        let full =
+            r#""type":"queue_full","message_id":"run-0-3-5","sequence_id":5,"queue_depth":9,"max_queue":9"#;
         assert_eq!(of(full), Answer::Refused { sequence: 5, queue_depth: Some(9) });
         assert_eq!(of(r#""type":"error","message":"x","timestamp":1"#), Answer::Unattributed);
         assert_eq!(of(r#""type":"news""#), Answer::Unattributed);

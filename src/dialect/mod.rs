@@ -135,7 +135,9 @@ impl DialectKind {
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
-            Self::Floodline => "JSON requests and answers with ids, content checked by CRC-32 (the mock server's wire)",
+            Self::Floodline => {
+                "JSON requests and answers with ids, content checked by CRC-32 (the mock server's wire)"
+            }
             Self::Echo => "any server that sends each message back; the answer is compared byte for byte",
         }
     }

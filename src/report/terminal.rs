@@ -112,9 +112,16 @@ fn counts(out: &mut String, results: &LoadTestResults) {
         ("corrupted", counts.corrupted),
         ("unattributed", counts.unattributed),
     ];
-    let seen: Vec<String> =
-        oddities.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {}", units::count(*n))).collect();
-    let _ = writeln!(out, "            {}", if seen.is_empty() { "nothing else".to_owned() } else { seen.join(", ") });
+    let seen: Vec<String> = oddities
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| format!("{name} {}", units::count(*n)))
+        .collect();
+    let _ = writeln!(
+        out,
+        "            {}",
+        if seen.is_empty() { "nothing else".to_owned() } else { seen.join(", ") }
+    );
     let connections = &results.connections;
     let _ = writeln!(
         out,
@@ -177,14 +184,32 @@ fn row(out: &mut String, name: &str, m: &LatencyMeasurement) {
 fn resources(out: &mut String, results: &LoadTestResults) {
     let resources = &results.resources;
     let _ = writeln!(out);
-    side(out, "client", resources.client.as_ref(), results.cost.client_cpu_us_per_message, results.offered_for_s);
-    side(out, "server", resources.server.as_ref(), results.cost.server_cpu_us_per_message, results.offered_for_s);
+    side(
+        out,
+        "client",
+        resources.client.as_ref(),
+        results.cost.client_cpu_us_per_message,
+        results.offered_for_s,
+    );
+    side(
+        out,
+        "server",
+        resources.server.as_ref(),
+        results.cost.server_cpu_us_per_message,
+        results.offered_for_s,
+    );
     if let Some(foreign) = resources.foreign_cpu_cores {
         let _ = writeln!(out, "others      {foreign:.2} cores");
     }
 }
 
-fn side(out: &mut String, name: &str, process: Option<&ProcessSummary>, cost_us: Option<f64>, offered_for_s: f64) {
+fn side(
+    out: &mut String,
+    name: &str,
+    process: Option<&ProcessSummary>,
+    cost_us: Option<f64>,
+    offered_for_s: f64,
+) {
     let Some(process) = process else {
         return;
     };

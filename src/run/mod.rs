@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::client::{
-    ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, LoadProgress, Observer, Stop, TcpConnect,
-    Token,
+    ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, LoadProgress, Observer, Stop,
+    TcpConnect, Token,
 };
 use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
 use crate::environment::Environment;
@@ -85,7 +85,11 @@ pub enum RunError {
 ///
 /// # Errors
 /// Where the load cannot be offered at all; what goes wrong during the load is part of the result.
-pub fn run_load(plan: &LoadPlan, stop: &Stop, observer: &mut dyn Observer) -> Result<LoadTestResults, RunError> {
+pub fn run_load(
+    plan: &LoadPlan,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<LoadTestResults, RunError> {
     let workload = plan.workload.clone().validated()?;
     ensure_open_files(workload.shard_connections().count() as u64 + SPARE_FILES)?;
     match &plan.peer {
@@ -189,10 +193,12 @@ fn gather(
     measured: LoadMeasurement,
     series: SampleSeries,
 ) -> LoadTestResults {
-    let per_second = |messages: u64| messages as f64 / measured.offered_for.max(Duration::from_nanos(1)).as_secs_f64();
+    let per_second =
+        |messages: u64| messages as f64 / measured.offered_for.max(Duration::from_nanos(1)).as_secs_f64();
     let summary = series.summary;
     let answered = measured.messages.counts.answered;
-    let per_message = |cpu_s: Option<f64>| cpu_s.filter(|_| answered > 0).map(|cpu_s| cpu_s * 1e6 / answered as f64);
+    let per_message =
+        |cpu_s: Option<f64>| cpu_s.filter(|_| answered > 0).map(|cpu_s| cpu_s * 1e6 / answered as f64);
     let mut results = LoadTestResults {
         schema: RUN_SCHEMA.to_owned(),
         verdict: Verdict::Pass,

@@ -91,7 +91,11 @@ fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
     };
     let missing = match &*messages.missing_ids {
         [] => Vec::new(),
-        ids => vec![format!("ids: {}{}", ids[..ids.len().min(3)].join(", "), if ids.len() > 3 { ", …" } else { "" })],
+        ids => vec![format!(
+            "ids: {}{}",
+            ids[..ids.len().min(3)].join(", "),
+            if ids.len() > 3 { ", …" } else { "" }
+        )],
     };
     let distance = vec![format!("by up to {} places", units::count(messages.reorder_distance_max))];
     vec![
@@ -121,7 +125,8 @@ fn achieved_rate(results: &LoadTestResults) -> Option<CriterionOutcome> {
     let achieved = results.throughput.achieved_rate;
     let holds = achieved >= ACHIEVED_SHARE * offered;
     let mut evidence = Vec::new();
-    let verdict = if holds { Verdict::Pass } else { timing_failure(results, ACHIEVED_GRACE_US, &mut evidence) };
+    let verdict =
+        if holds { Verdict::Pass } else { timing_failure(results, ACHIEVED_GRACE_US, &mut evidence) };
     if !holds {
         evidence.extend(server_side(results));
     }
@@ -147,7 +152,8 @@ fn latency(results: &LoadTestResults, limit: &LatencyLimit) -> CriterionOutcome 
         // A percentile that falls among messages without an answer is no matter of timing.
         None => {
             let censored = measurement.as_ref().map_or(0, |latency| latency.censored);
-            evidence.push(format!("{} messages without an answer rank above all others", units::count(censored)));
+            evidence
+                .push(format!("{} messages without an answer rank above all others", units::count(censored)));
             Verdict::Fail
         }
     };
