@@ -9,8 +9,9 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=RUSTC");
+    // Not `FLOODLINE_…`: cargo shows these to what it runs, too, where an unknown setting is refused.
     if let Some(version) = rustc_version() {
-        println!("cargo:rustc-env=FLOODLINE_RUSTC_VERSION={version}");
+        println!("cargo:rustc-env=BUILT_WITH_RUSTC={version}");
     }
     // As a dependency the crate may come without a lock file. Naming a file that is absent would rerun the
     // script on every build.
@@ -18,7 +19,7 @@ fn main() {
     if let Ok(text) = std::fs::read_to_string(&lock) {
         println!("cargo:rerun-if-changed={}", lock.display());
         if let Some(version) = locked_version(&text, "tokio") {
-            println!("cargo:rustc-env=FLOODLINE_TOKIO_VERSION={version}");
+            println!("cargo:rustc-env=BUILT_WITH_TOKIO={version}");
         }
     }
 }

@@ -43,12 +43,12 @@ impl Environment {
                 .map(|brand| format!("{brand} ({})", std::env::consts::ARCH)),
             cores: thread::available_parallelism().ok().and_then(|cores| u64::try_from(cores.get()).ok()),
             memory_bytes: system.map(|system| system.total_memory()).filter(|&bytes| bytes > 0),
-            rustc: option_env!("FLOODLINE_RUSTC_VERSION").map(str::to_owned),
+            rustc: option_env!("BUILT_WITH_RUSTC").map(str::to_owned),
             floodline: env!("CARGO_PKG_VERSION").to_owned(),
             // Cargo sets the first where the package is what it was asked to build, so that the lock file beside it
             // is the one in force.
             tokio: option_env!("CARGO_PRIMARY_PACKAGE")
-                .and(option_env!("FLOODLINE_TOKIO_VERSION"))
+                .and(option_env!("BUILT_WITH_TOKIO"))
                 .map(str::to_owned),
         }
     }

@@ -19,7 +19,8 @@
 
 pub mod allocator;
 pub mod analysis;
-
+#[cfg(feature = "criterion")]
+pub mod bench;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -1,0 +1,478 @@
+//! The Criterion glue, for our benches and for other people's.
+//!
+//! A load at a fixed rate takes a fixed time, so its wall time says nothing. What should be compared (a latency, CPU per
+//! message) is measured by the load itself, and one load measures all of it at once. So each [`Cell`] runs its windows
+//! *once*, one load a window, and keeps a value of every [`Measure`] for each. Criterion is then handed those values:
+//! its `n`-th call of a benchmark gets the value of window `n`, times the iterations that it asked for. The first call,
+//! Criterion's warm-up, gets the first window, which warms up the server as well; with a warm-up time of 1 ns there is
+//! just one such call.
+//!
+//! Every window is judged before it is measured. A cell whose load does not hold is not measured, the others are, and
+//! [`Suite::finish`] ends with exit code 1 and the list.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, SamplingMode};
+use thiserror::Error;
+
+use crate::client::Stop;
+use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
+use crate::dialect::DialectKind;
+use crate::result::{LoadTestResults, Verdict};
+use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
+use crate::scenario::load::{LatencyLimit, judge};
+use crate::units::{Rate, UnitError};
+use crate::workload::{Offered, Target, TargetError, Workload};
+
+/// Samples that Criterion takes of each benchmark: its least.
+const SAMPLES: usize = 10;
+/// A P99 of fewer messages is not worth a benchmark of its own: it would rest on its twenty largest values or fewer.
+const P99_MESSAGES: f64 = 2_000.0;
+
+/// What a window of a load is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Median latency from the due instant.
+    LatencyP50,
+    /// 99th percentile of the latency from the due instant; left out where a window has fewer than 2,000 messages.
+    LatencyP99,
+    /// Median latency from the send.
+    ServiceLatencyP50,
+    /// CPU time of the client's process an answered message.
+    ClientCpuPerMessage,
+    /// CPU time of the server's process an answered message; left out where the server's process is not known.
+    ServerCpuPerMessage,
+}
+
+impl Measure {
+    /// All of them: what a load at a fixed rate should be compared by.
+    pub const ALL: [Self; 5] = [
+        Self::LatencyP50,
+        Self::LatencyP99,
+        Self::ServiceLatencyP50,
+        Self::ClientCpuPerMessage,
+        Self::ServerCpuPerMessage,
+    ];
+
+    /// Its part of a benchmark's id.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LatencyP50 => "latency_p50",
+            Self::LatencyP99 => "latency_p99",
+            Self::ServiceLatencyP50 => "service_latency_p50",
+            Self::ClientCpuPerMessage => "client_cpu_per_message",
+            Self::ServerCpuPerMessage => "server_cpu_per_message",
+        }
+    }
+
+    /// Its value in a result; `None` where there is none.
+    fn of(self, results: &LoadTestResults) -> Option<Duration> {
+        let value_us = match self {
+            Self::LatencyP50 => results.latency_us.as_ref()?.p50,
+            Self::LatencyP99 => results.latency_us.as_ref()?.p99,
+            Self::ServiceLatencyP50 => results.service_latency_us.as_ref()?.p50,
+            Self::ClientCpuPerMessage => results.cost.client_cpu_us_per_message,
+            Self::ServerCpuPerMessage => results.cost.server_cpu_us_per_message,
+        }?;
+        // Criterion silently drops a benchmark with a zero sample, and a real one of these is never zero.
+        (value_us > 0.0).then(|| Duration::from_secs_f64(value_us / 1e6))
+    }
+}
+
+/// One load of a bench: its windows are run once and measured in several ways.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Its part of a benchmark's id, such as the rate.
+    pub parameter: String,
+    /// What one window offers.
+    pub workload: Workload,
+    /// Latency limits that every window must hold, beside the counts and the achieved rate.
+    pub limits: Vec<LatencyLimit>,
+    /// What it is measured by.
+    pub measures: Vec<Measure>,
+}
+
+/// A bench cannot start.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A setting cannot be read.
+    #[error(transparent)]
+    Setting(#[from] UnitError),
+    /// The target cannot be understood.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The filter on the command line is no regular expression.
+    #[error("the filter `{filter}` is not a regular expression: {cause}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        cause: regex::Error,
+    },
+}
+
+/// What a bench is to do, from its command line, the environment and `floodline.toml`.
+#[derive(Debug)]
+pub struct Settings {
+    /// The numbers of the cases, at the profile's size.
+    pub config: HighVolumeConfig,
+    /// How long one measured window lasts.
+    pub window: Duration,
+    dialect: DialectKind,
+    peer: PeerSetting,
+    arguments: Arguments,
+}
+
+#[derive(Debug)]
+enum PeerSetting {
+    At(Target),
+    Own(ServerCommand),
+}
+
+impl Settings {
+    /// Reads them. `executable` is the `floodline` binary, which serves where no target is set: in a bench of this crate
+    /// `env!("CARGO_BIN_EXE_floodline")`.
+    ///
+    /// # Errors
+    /// At the first setting that is unknown or makes no sense.
+    pub fn read(executable: &str) -> Result<Self, BenchError> {
+        let arguments = Arguments::parse(std::env::args().skip(1))?;
+        // Criterion's `--test` wants every benchmark run once, fast.
+        let profile = (arguments.mode == Mode::Test).then_some(Profile::Smoke);
+        let config = HighVolumeConfig::load(None, environment(), profile)?;
+        let peer = match &config.target.url {
+            Some(url) => PeerSetting::At(url.parse()?),
+            None => PeerSetting::Own(ServerCommand { executable: executable.into(), args: Vec::new() }),
+        };
+        let window = match config.profile {
+            Profile::Smoke => Duration::from_secs(1),
+            Profile::Quick => Duration::from_secs(2),
+            Profile::Full => Duration::from_secs(10),
+        };
+        Ok(Self { dialect: config.target.dialect.parse()?, peer, window, arguments, config })
+    }
+
+    /// The load of one window at `rate`, everything else as configured.
+    ///
+    /// # Errors
+    /// Where a configured word is unknown.
+    pub fn workload(&self, rate: Rate) -> Result<Workload, BenchError> {
+        let load = &self.config.load;
+        Ok(Workload {
+            offered: Offered::Rate(rate),
+            connections: load.connections,
+            duration: self.window,
+            arrival: load.arrival.parse()?,
+            payload_bytes: usize::try_from(load.payload_bytes).unwrap_or(usize::MAX),
+            answer_timeout: load.answer_timeout,
+            seed: load.seed,
+            pacer: load.pacer.parse()?,
+            ..Workload::default()
+        })
+    }
+}
+
+/// A bench: its cells in turn, each checked and then measured.
+pub struct Suite {
+    name: &'static str,
+    settings: Settings,
+    criterion: Criterion,
+    /// The cells that did not hold, with why.
+    failed: Vec<String>,
+}
+
+impl Suite {
+    /// A bench named `name`, which is the first part of all its benchmarks' ids.
+    #[must_use]
+    pub fn new(name: &'static str, settings: Settings) -> Self {
+        Self { name, settings, criterion: Criterion::default().configure_from_args(), failed: Vec::new() }
+    }
+
+    /// Runs one cell, unless the command line's filter leaves out all of its benchmarks.
+    pub fn cell(&mut self, cell: &Cell) {
+        let measures: Vec<Measure> =
+            cell.measures.iter().copied().filter(|&measure| self.is_wanted(cell, measure)).collect();
+        if measures.is_empty() {
+            return;
+        }
+        let windows =
+            if self.settings.arguments.mode == Mode::NoRun { Ok(Vec::new()) } else { self.windows(cell) };
+        match windows {
+            Ok(windows) => measures.into_iter().for_each(|measure| self.hand_over(cell, measure, &windows)),
+            Err(reason) => {
+                say(&format!("{}/{}: NOT MEASURED: {reason}", self.name, cell.parameter));
+                self.failed.push(format!("{}/{}: {reason}", self.name, cell.parameter));
+            }
+        }
+    }
+
+    /// Ends the bench: exit code 1 where a cell did not hold.
+    #[must_use]
+    pub fn finish(self) -> ExitCode {
+        self.criterion.final_summary();
+        if self.failed.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        say(&format!("{} of the cells did not hold and were not measured:", self.failed.len()));
+        self.failed.iter().for_each(|failure| say(&format!("  {failure}")));
+        ExitCode::FAILURE
+    }
+
+    fn is_wanted(&self, cell: &Cell, measure: Measure) -> bool {
+        let id = format!("{}/{}/{}", self.name, measure.name(), cell.parameter);
+        let known = match measure {
+            Measure::LatencyP99 => messages_a_window(&cell.workload) >= P99_MESSAGES,
+            Measure::ServerCpuPerMessage => matches!(self.settings.peer, PeerSetting::Own(_)),
+            _ => true,
+        };
+        known && self.settings.arguments.filter.accepts(&id)
+    }
+
+    /// Runs and judges the windows of a cell.
+    fn windows(&self, cell: &Cell) -> Result<Vec<LoadTestResults>, String> {
+        let count = if self.settings.arguments.mode == Mode::Test { 1 } else { SAMPLES + 1 };
+        let server = match &self.settings.peer {
+            PeerSetting::Own(command) => {
+                Some(ServerProcess::start(command).map_err(|error| error.to_string())?)
+            }
+            PeerSetting::At(_) => None,
+        };
+        let peer = match (&server, &self.settings.peer) {
+            (Some(server), _) => Peer::At { target: server.target().clone(), pid: Some(server.pid()) },
+            (None, PeerSetting::At(target)) => Peer::At { target: target.clone(), pid: None },
+            (None, PeerSetting::Own(command)) => Peer::Own(command.clone()),
+        };
+        let plan = LoadPlan {
+            workload: cell.workload.clone(),
+            peer,
+            dialect: self.settings.dialect,
+            token: None,
+            workers: None,
+            start_at_unix_ns: None,
+        };
+        let mut windows = Vec::with_capacity(count);
+        for window in 1..=count {
+            progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
+            let mut results =
+                run_load(&plan, &Stop::default(), &mut ()).map_err(|error: RunError| error.to_string())?;
+            judge(&mut results, &cell.limits);
+            match results.verdict {
+                Verdict::Fail => return Err(format!("window {window}: {}", results.reasons.join("; "))),
+                Verdict::Inconclusive => say(&format!(
+                    "{}/{}: window {window} is inconclusive: {}",
+                    self.name,
+                    cell.parameter,
+                    results.reasons.join("; ")
+                )),
+                Verdict::Pass | Verdict::Skipped => {}
+            }
+            windows.push(results);
+        }
+        Ok(windows)
+    }
+
+    /// Hands a measure's recorded values to Criterion, one a call.
+    fn hand_over(&mut self, cell: &Cell, measure: Measure, windows: &[LoadTestResults]) {
+        let values: Option<Vec<Duration>> = windows.iter().map(|results| measure.of(results)).collect();
+        let Some(values) = values else {
+            let why = "a window has no value";
+            self.failed.push(format!("{}/{}/{}: {why}", self.name, measure.name(), cell.parameter));
+            return;
+        };
+        let mut group = self.criterion.benchmark_group(self.name);
+        group
+            .sample_size(SAMPLES)
+            .warm_up_time(Duration::from_nanos(1))
+            .measurement_time(Duration::from_millis(1))
+            .sampling_mode(SamplingMode::Flat);
+        let mut call = 0;
+        group.bench_function(BenchmarkId::new(measure.name(), &cell.parameter), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let value = values.get(call % values.len().max(1)).copied().unwrap_or_default();
+                call += 1;
+                value.mul_f64(iterations as f64)
+            });
+        });
+        group.finish();
+    }
+}
+
+/// Runs a bench from its `main`: reads the settings, lets `cells` name the cells, runs them, and gives the exit code.
+pub fn run(
+    name: &'static str,
+    executable: &str,
+    cells: impl FnOnce(&Settings) -> Result<Vec<Cell>, BenchError>,
+) -> ExitCode {
+    let prepared =
+        Settings::read(executable).and_then(|settings| cells(&settings).map(|cells| (settings, cells)));
+    match prepared {
+        Ok((settings, cells)) => {
+            let mut suite = Suite::new(name, settings);
+            cells.iter().for_each(|cell| suite.cell(cell));
+            suite.finish()
+        }
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn messages_a_window(workload: &Workload) -> f64 {
+    workload.offered.rate().map_or(f64::INFINITY, Rate::as_per_second) * workload.duration.as_secs_f64()
+}
+
+/// Criterion's own output goes to standard output.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "\r\x1b[K{line}");
+}
+
+fn progress(line: &str) {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+    }
+}
+
+/// What Criterion was asked to do, as far as it decides whether a load must run.
+#[derive(Debug)]
+struct Arguments {
+    mode: Mode,
+    filter: Filter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Measure.
+    Measure,
+    /// Run everything once.
+    Test,
+    /// Show what is known; run nothing.
+    NoRun,
+}
+
+#[derive(Debug)]
+enum Filter {
+    All,
+    Exact(String),
+    Matching(regex::Regex),
+}
+
+impl Filter {
+    fn accepts(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Exact(exact) => id == exact,
+            Self::Matching(regex) => regex.is_match(id),
+        }
+    }
+}
+
+impl Arguments {
+    /// Criterion reads and checks the same arguments; this only looks for what concerns the load.
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self, BenchError> {
+        let mut mode = Mode::Measure;
+        let mut exact = false;
+        let mut filter = None;
+        let mut args = args.peekable();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--test" => mode = Mode::Test,
+                "--list" => mode = Mode::NoRun,
+                "--exact" => exact = true,
+                flag if flag.starts_with("--load-baseline") => {
+                    mode = Mode::NoRun;
+                    skip_value(flag, &mut args);
+                }
+                flag if takes_value(flag) => skip_value(flag, &mut args),
+                flag if flag.starts_with('-') => {}
+                _ => filter = Some(arg),
+            }
+        }
+        let filter = match filter {
+            None => Filter::All,
+            Some(text) if exact => Filter::Exact(text),
+            Some(text) => match regex::Regex::new(&text) {
+                Ok(regex) => Filter::Matching(regex),
+                Err(cause) => return Err(BenchError::Filter { filter: text, cause }),
+            },
+        };
+        Ok(Self { mode, filter })
+    }
+}
+
+/// Criterion's flags that are followed by a value.
+fn takes_value(flag: &str) -> bool {
+    const FLAGS: [&str; 17] = [
+        "-c",
+        "--color",
+        "--colour",
+        "-s",
+        "--save-baseline",
+        "-b",
+        "--baseline",
+        "--baseline-lenient",
+        "--format",
+        "--profile-time",
+        "--sample-size",
+        "--warm-up-time",
+        "--measurement-time",
+        "--nresamples",
+        "--noise-threshold",
+        "--confidence-level",
+        "--significance-level",
+    ];
+    const MORE: [&str; 2] = ["--plotting-backend", "--output-format"];
+    FLAGS.contains(&flag) || MORE.contains(&flag)
+}
+
+fn skip_value(flag: &str, args: &mut impl Iterator<Item = String>) {
+    if !flag.contains('=') {
+        args.next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Arguments {
+        Arguments::parse(line.split_whitespace().map(str::to_owned)).unwrap()
+    }
+
+    #[test]
+    fn the_filter_is_what_no_flag_takes() {
+        let arguments = parse("--bench --save-baseline main --sample-size 20 latency_p50");
+        assert_eq!(arguments.mode, Mode::Measure);
+        assert!(arguments.filter.accepts("rate_scaling/latency_p50/100"));
+        assert!(!arguments.filter.accepts("rate_scaling/latency_p99/100"));
+        assert!(parse("--bench --save-baseline main").filter.accepts("anything"));
+    }
+
+    #[test]
+    fn an_exact_filter_matches_the_whole_id() {
+        let arguments = parse("--exact rate_scaling/latency_p50/100 --test");
+        assert_eq!(arguments.mode, Mode::Test);
+        assert!(arguments.filter.accepts("rate_scaling/latency_p50/100"));
+        assert!(!arguments.filter.accepts("rate_scaling/latency_p50/1000"));
+    }
+
+    #[test]
+    fn nothing_runs_where_nothing_is_measured() {
+        assert_eq!(parse("--list").mode, Mode::NoRun);
+        assert_eq!(parse("--load-baseline main").mode, Mode::NoRun);
+        assert_eq!(parse("--load-baseline=main x").mode, Mode::NoRun);
+        assert!(!parse("--load-baseline main x").filter.accepts("main"));
+    }
+
+    #[test]
+    fn a_broken_filter_is_named() {
+        let error = Arguments::parse(["(".to_owned()].into_iter()).unwrap_err().to_string();
+        assert!(error.contains("`(`"), "{error}");
+    }
+}
