@@ -3,9 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use floodline::server::{HighVolumeWebSocketServer, Secret, ServerConfig, ServerFault, ServerHandle};
+use floodline::message::WallTime;
+use floodline::server::{
+    HighVolumeWebSocketServer, MemoryProbe, ProcessedIds, Recorded, Recording, RecordingFailed, Secret,
+    ServerConfig, ServerFault, ServerHandle,
+};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -158,7 +164,70 @@ async fn every_request_of_the_wire_has_its_answer() {
         assert_eq!(stats.get(field), Some(&Value::Null), "{field}: nobody told the server where to look");
     }
     assert_eq!(client.ask(json!({"type": "purge"})).await["message_count"], 8);
+    drop(client);
     server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_memory_comes_from_where_the_server_was_told_to_look() {
+    static PURGES: AtomicU64 = AtomicU64::new(0);
+    let memory = MemoryProbe {
+        live_bytes: || Some(7),
+        resident_bytes: || Some(50_000_000 - 10_000_000 * PURGES.load(Ordering::Relaxed)),
+        purge: || {
+            PURGES.fetch_add(1, Ordering::Relaxed);
+        },
+    };
+    let server = spawn(ServerConfig { memory: Some(memory), ..ServerConfig::default() });
+    let mut client = Client::connect(&server).await;
+    for (request, resident_bytes, growth_mb) in
+        [("get_performance_stats", 50_000_000, 0.0), ("purge", 40_000_000, -10.0)]
+    {
+        let stats = client.ask(json!({"type": request})).await;
+        assert_eq!((&stats["live_bytes"], &stats["resident_bytes"]), (&json!(7), &json!(resident_bytes)));
+        assert_eq!(stats["memory_growth_mb"].as_f64(), Some(growth_mb));
+        assert_eq!(stats["memory_usage_mb"].as_f64(), Some(f64::from(resident_bytes) / 1e6));
+    }
+}
+
+/// Remembers nothing, takes a while, and fails for one id.
+#[derive(Debug)]
+struct SlowStore;
+
+impl ProcessedIds for SlowStore {
+    fn lookup(&self, _: &str) -> Option<WallTime> {
+        None
+    }
+
+    fn record(&self, id: &str, _: WallTime) -> Recording {
+        let result = if id == "u-1" { Err(RecordingFailed) } else { Ok(Recorded::First) };
+        Recording::Pending(Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            result
+        }))
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn an_answer_waits_until_its_message_is_recorded() {
+    let server = spawn(ServerConfig { store: Some(Arc::new(SlowStore)), ..ServerConfig::default() });
+    let mut client = Client::connect(&server).await;
+    client.send_together([user_message(0), test_message(5, None), user_message(1), user_message(2)]).await;
+    let first = client.receive().await;
+    assert_eq!((&first["type"], &first["message_id"]), (&json!("ai_response"), &json!("u-0")));
+    assert_eq!(client.receive().await["message_id"], "c-5", "in order, although it needs no record");
+    let failed = client.receive().await;
+    assert_eq!(
+        (&failed["type"], &failed["message"]),
+        (&json!("error"), &json!("The message could not be recorded"))
+    );
+    assert_eq!(client.receive().await["message_id"], "u-2");
+    let stats = server.stats();
+    assert_eq!((stats.admitted, stats.processed, stats.answered), (Some(4), Some(3), Some(3)));
 }
 
 #[tokio::test]
@@ -178,7 +247,7 @@ async fn what_cannot_be_read_gets_an_error_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn pings_are_answered_and_fragments_put_together() {
+async fn pings_and_a_close_are_answered() {
     let server = spawn(ServerConfig::default());
     let mut client = Client::connect(&server).await;
     client.0.send(Message::Ping("are you there".into())).await.unwrap();
@@ -455,9 +524,12 @@ async fn a_client_that_does_not_read_is_not_read_from() {
 
 #[tokio::test]
 async fn a_thousand_connections_come_at_once() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(8_192), hard).unwrap();
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(8_192), hard).unwrap();
+    }
     let server = spawn(ServerConfig::default());
     let clients = (0..1_000).map(|n| {
         let server = &server;

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::fault::ServerFault;
+use super::idempotency::ProcessedIds;
 
 /// How the server listens, processes and limits. [`Default`] is an ephemeral port on loopback without a delay.
 #[derive(Debug, Clone)]
@@ -18,7 +20,8 @@ pub struct ServerConfig {
     pub workers: usize,
     /// How long the processing of a request takes. Zero answers a request as soon as it is read, without a queue.
     pub processing_delay: Duration,
-    /// How many requests are in work at once; `None` is no limit. Without a delay it means nothing.
+    /// How many requests are in work at once; `None` is no limit, and then nothing ever waits. Without a delay it
+    /// means nothing.
     pub concurrency: Option<usize>,
     /// How many requests may wait; high-priority ones may fill a tenth more.
     pub queue_capacity: usize,
@@ -26,6 +29,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The bearer token that a handshake must bring, where there is one.
     pub token: Option<Secret>,
+    /// What remembers the ids of processed messages; `None` is the server's own memory, bounded as follows.
+    pub store: Option<Arc<dyn ProcessedIds>>,
     /// How many ids of processed messages are remembered.
     pub idempotency_ids: usize,
     /// How long the id of a processed message is remembered.
@@ -54,8 +59,11 @@ impl Default for ServerConfig {
             queue_capacity: 10_000,
             max_connections: 1_100,
             token: None,
-            idempotency_ids: 1_000_000,
-            idempotency_age: Duration::from_secs(3_600),
+            store: None,
+            // At 10,000 a second, 40 s: longer than a client waits before it gives a message up.
+            idempotency_ids: 400_000,
+            // Longer than any client keeps trying, outages included.
+            idempotency_age: Duration::from_secs(600),
             max_message_bytes: 1 << 20,
             // As much as a full window of 32 requests on ten connections; more gains nothing.
             read_buffer_bytes: 64 << 10,

@@ -45,27 +45,76 @@ where
             _ = stop.changed(), if !draining => draining = true,
         }
     };
-    if let Ending::Close(code, reason) = ending {
-        close(connection.stream, connection.unsent, code, reason).await;
+    let Connection { stream, unsent, reader, worker, .. } = connection;
+    match ending {
+        Ending::Gone => {}
+        Ending::ClosedByPeer(code) => close(stream, unsent, code, "", Farewell::Heard).await,
+        Ending::Violated(code) => close(stream, unsent, code.number(), code.reason(), Farewell::Deaf).await,
+        Ending::Stopped => {
+            let code = CloseCode::GoingAway;
+            let farewell = Farewell::Awaited(reader, worker.shared.config.max_message_bytes);
+            close(stream, unsent, code.number(), code.reason(), farewell).await;
+        }
     }
 }
 
-/// Tells the peer why, and waits a while for it to go: closing a socket with bytes unread would reset it, and the
-/// peer might never see the reason.
-pub(super) async fn close<S>(mut stream: S, mut unsent: BytesMut, code: u16, reason: &str)
+/// Refuses a connection whose handshake is done.
+pub(super) async fn turn_away<S>(stream: S, max_message_bytes: usize)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let code = CloseCode::TryAgainLater;
+    let farewell = Farewell::Awaited(Reader::default(), max_message_bytes);
+    close(stream, BytesMut::new(), code.number(), code.reason(), farewell).await;
+}
+
+/// What is to be waited for from the peer, when it has been sent a close frame.
+enum Farewell {
+    /// Nothing: it closed first.
+    Heard,
+    /// Its close frame, behind whatever else it was sending.
+    Awaited(Reader, usize),
+    /// The end of its stream: nothing that it sends can be understood any more.
+    Deaf,
+}
+
+/// Sends the last answers and the close frame, and waits a while for the peer to close, too: closing a socket with
+/// bytes unread would reset it, and the peer might never see why.
+async fn close<S>(mut stream: S, mut unsent: BytesMut, code: u16, reason: &str, mut farewell: Farewell)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     frame::append_close(&mut unsent, code, reason);
-    let mut sink = [0; 1024];
+    let mut input = [0; 1024];
     let closing = async {
         stream.write_all(&unsent).await?;
         stream.shutdown().await?;
-        while stream.read(&mut sink).await? > 0 {}
-        Ok::<(), io::Error>(())
+        loop {
+            if matches!(farewell, Farewell::Heard) {
+                return Ok::<(), io::Error>(());
+            }
+            let filled = stream.read(&mut input).await?;
+            if filled == 0 {
+                return Ok(());
+            }
+            farewell = farewell.hear(input.get_mut(..filled).unwrap_or_default());
+        }
     };
     // Whatever goes wrong now, the connection is over.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+impl Farewell {
+    fn hear(self, input: &mut [u8]) -> Self {
+        let Self::Awaited(mut reader, max_message_bytes) = self else { return self };
+        let mut closed = false;
+        let fed = reader.feed(input, max_message_bytes, |event| closed |= matches!(event, Event::Close(_)));
+        match fed {
+            _ if closed => Self::Heard,
+            Ok(()) => Self::Awaited(reader, max_message_bytes),
+            Err(_) => Self::Deaf,
+        }
+    }
 }
 
 /// How a connection ends.
@@ -73,22 +122,12 @@ where
 enum Ending {
     /// The peer is gone.
     Gone,
-    /// With a close frame.
-    Close(u16, &'static str),
-}
-
-impl From<CloseCode> for Ending {
-    fn from(code: CloseCode) -> Self {
-        let reason = match code {
-            CloseCode::Normal => "",
-            CloseCode::GoingAway => "The server shuts down",
-            CloseCode::ProtocolError => "Protocol error",
-            CloseCode::InvalidData => "A text must be UTF-8",
-            CloseCode::TooBig => "The message is too long",
-            CloseCode::TryAgainLater => "Too many connections",
-        };
-        Self::Close(code.number(), reason)
-    }
+    /// The peer closed, with this code.
+    ClosedByPeer(u16),
+    /// The peer broke the protocol.
+    Violated(CloseCode),
+    /// The server shuts down.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -119,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.worker.scratch.set(scratch);
         match ending {
             Some(ending) => Poll::Ready(ending),
-            None if draining && self.is_settled() => Poll::Ready(CloseCode::GoingAway.into()),
+            None if draining && self.is_settled() => Poll::Ready(Ending::Stopped),
             None => Poll::Pending,
         }
     }
@@ -200,10 +239,10 @@ fn handle(
     let max_message_bytes = session.max_message_bytes();
     let fed = reader.feed(input, max_message_bytes, |event| match event {
         Event::Text(text) => session.text(text, now, out),
-        Event::Binary => session.unreadable(INVALID_JSON, now, out),
+        Event::Binary => session.error(INVALID_JSON, now, out),
         Event::Ping(payload) => frame::append_control(out, Opcode::Pong, payload),
         Event::Pong => {}
-        Event::Close(code) => closed = Some(Ending::Close(code.unwrap_or(CloseCode::Normal.number()), "")),
+        Event::Close(code) => closed = Some(Ending::ClosedByPeer(code.unwrap_or(CloseCode::Normal.number()))),
     });
-    fed.err().map(Ending::from).or(closed)
+    fed.err().map(Ending::Violated).or(closed)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::idempotency::MemoryStore;
+use super::idempotency::{ProcessedIds, Recorded, Recording, RecordingFailed};
 use super::queue::PriorityQueue;
 use super::stats::Counters;
 use crate::clock::{Clock, MonotonicClock, unix_now_ns};
@@ -38,6 +38,14 @@ pub(super) struct Job {
 pub(super) struct Done {
     pub(super) text: Box<str>,
     pub(super) received_at: WallTime,
+    /// Whether it counts as processed; else its id could not be recorded.
+    pub(super) recorded: bool,
+}
+
+/// A request whose processing is over, and whose id is being recorded or stands behind one that is.
+struct Committing {
+    job: Job,
+    recording: Recording,
 }
 
 /// Where a connection finds the requests of it that were processed.
@@ -100,14 +108,17 @@ pub(super) struct Engine {
     state: Mutex<State>,
     /// Requests that wait, for the answers that tell it; written under the lock.
     depth: AtomicU64,
-    /// The first request is in work, or the engine shall stop.
+    /// The first request is in work, or the engine shall end.
     changed: Notify,
-    stopped: AtomicBool,
+    /// Nothing more will come: end when all is done.
+    finishing: AtomicBool,
+    /// End now.
+    aborted: AtomicBool,
     clock: MonotonicClock,
     delay_ns: u64,
     slots: usize,
-    store: Arc<MemoryStore>,
-    /// Written under the lock.
+    store: Arc<dyn ProcessedIds>,
+    /// Written by the engine's thread only.
     counters: Arc<Counters>,
 }
 
@@ -137,7 +148,7 @@ impl Engine {
         delay: Duration,
         concurrency: Option<usize>,
         queue_capacity: usize,
-        store: Arc<MemoryStore>,
+        store: Arc<dyn ProcessedIds>,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -148,7 +159,8 @@ impl Engine {
             }),
             depth: AtomicU64::new(0),
             changed: Notify::new(),
-            stopped: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             clock: MonotonicClock::start(),
             delay_ns: u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX),
             slots: concurrency.unwrap_or(usize::MAX),
@@ -191,34 +203,54 @@ impl Engine {
         Admission::Admitted
     }
 
-    /// Completes requests when they are due, until [`Engine::stop`].
+    /// Completes requests when they are due, until [`Engine::finish`] or [`Engine::abort`].
     ///
     /// # Errors
     /// Where the timer fails.
     pub(super) async fn run(&self, mut sleeper: Sleeper) -> io::Result<()> {
-        while !self.stopped.load(Ordering::Acquire) {
-            match self.complete_due() {
-                Some(span_ns) => tokio::select! {
-                    biased;
-                    slept = sleeper.sleep(span_ns) => slept?,
-                    () = self.changed.notified() => {}
-                },
-                None => self.changed.notified().await,
+        let mut committing = VecDeque::new();
+        while !self.aborted.load(Ordering::Acquire) {
+            let next_ns = self.complete_due(&mut committing);
+            if self.finishing.load(Ordering::Acquire) && next_ns.is_none() && committing.is_empty() {
+                break;
+            }
+            let next_due = async {
+                match next_ns {
+                    Some(span_ns) => sleeper.sleep(span_ns).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                slept = next_due => slept?,
+                () = self.changed.notified() => {}
+                result = first_recorded(&mut committing) => {
+                    if let Some(Committing { job, .. }) = committing.pop_front() {
+                        self.release(job, result.is_ok());
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+    /// Ends the engine when all that was admitted is processed, also for connections that are gone.
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Ends the engine at once.
+    pub(super) fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
     /// Completes what is due and starts what waits; says how long it is to the next completion.
-    fn complete_due(&self) -> Option<u64> {
-        let mut completed = Vec::new();
+    fn complete_due(&self, committing: &mut VecDeque<Committing>) -> Option<u64> {
         let mut state = self.state();
         let now_ns = self.clock.now_ns();
+        let mut completed = Vec::new();
         while state.in_work.front().is_some_and(|first| first.due_ns <= now_ns) {
             let Some(InWork { due_ns, job }) = state.in_work.pop_front() else { break };
             if let Some(Waiting { since_ns, job }) = state.queue.pop() {
@@ -227,28 +259,38 @@ impl Engine {
                 let start_ns = due_ns.max(since_ns);
                 state.in_work.push_back(InWork { due_ns: start_ns.saturating_add(self.delay_ns), job });
             }
-            completed.push(self.complete(&mut state, job));
+            completed.push(job);
         }
         self.publish_depth(&state);
-        let next = state.in_work.front().map(|first| first.due_ns.saturating_sub(now_ns));
+        let next_ns = state.in_work.front().map(|first| first.due_ns.saturating_sub(now_ns));
         drop(state);
-        for (outbox, done) in completed {
-            outbox.deliver(done);
+        for job in completed {
+            match self.record(&job) {
+                Recording::Done(_) if committing.is_empty() => self.release(job, true),
+                recording => committing.push_back(Committing { job, recording }),
+            }
         }
-        next
+        next_ns
     }
 
-    /// The one place where a request becomes processed. A store whose records take time to become durable would
-    /// hold its completions back here, in order.
-    fn complete(&self, state: &mut State, job: Job) -> (Arc<Outbox>, Done) {
+    /// Nobody else can have recorded the id: it was in `once` from its admission on, and leaves it on its release.
+    fn record(&self, job: &Job) -> Recording {
+        match &job.once_id {
+            Some(id) => self.store.record(id, WallTime::from_unix_ns(unix_now_ns())),
+            None => Recording::Done(Recorded::First),
+        }
+    }
+
+    /// The one place where a request becomes processed, and where its answer's way to a connection begins.
+    fn release(&self, job: Job, recorded: bool) {
         let mut outbox = job.outbox;
         if let Some(id) = &job.once_id {
-            // Nobody else can have recorded it: the id was in `once` from its admission on.
-            let _ = self.store.record(id, WallTime::from_unix_ns(unix_now_ns()));
-            outbox = state.once.remove(id).unwrap_or(outbox);
+            outbox = self.state().once.remove(id).unwrap_or(outbox);
         }
-        self.counters.processed.add_one();
-        (outbox, Done { text: job.text, received_at: job.received_at })
+        if recorded {
+            self.counters.processed.add_one();
+        }
+        outbox.deliver(Done { text: job.text, received_at: job.received_at, recorded });
     }
 
     fn publish_depth(&self, state: &State) {
@@ -260,6 +302,15 @@ impl Engine {
     }
 }
 
+/// Ready when the first of `committing` is recorded or has failed to be; never, where there is none.
+async fn first_recorded(committing: &mut VecDeque<Committing>) -> Result<(), RecordingFailed> {
+    match committing.front_mut().map(|first| &mut first.recording) {
+        Some(Recording::Done(_)) => Ok(()),
+        Some(Recording::Pending(recording)) => recording.await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
 /// Lets the answer that `from` was to get go to `to`.
 fn redirect(from: &mut Arc<Outbox>, to: Arc<Outbox>) {
     to.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -267,4 +318,112 @@ fn redirect(from: &mut Arc<Outbox>, to: Arc<Outbox>) {
     // It may be waiting for just this answer before it closes.
     from.waker.wake();
     *from = to;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A store whose recordings are done when the test says so.
+    #[derive(Debug, Default)]
+    struct SlowStore {
+        pending: Mutex<Vec<oneshot::Sender<Result<Recorded, RecordingFailed>>>>,
+    }
+
+    impl ProcessedIds for SlowStore {
+        fn lookup(&self, _: &str) -> Option<WallTime> {
+            None
+        }
+
+        fn record(&self, _: &str, _: WallTime) -> Recording {
+            let (done, recording) = oneshot::channel();
+            self.pending.lock().unwrap().push(done);
+            Recording::Pending(Box::pin(async { recording.await.unwrap_or(Err(RecordingFailed)) }))
+        }
+
+        fn is_durable(&self) -> bool {
+            true
+        }
+    }
+
+    fn job(text: &str, once: bool, outbox: &Arc<Outbox>) -> Job {
+        Job {
+            text: text.into(),
+            once_id: once.then(|| text.into()),
+            priority: Priority::Normal,
+            received_at: WallTime::default(),
+            outbox: Arc::clone(outbox),
+        }
+    }
+
+    async fn next(outbox: &Outbox) -> Vec<(String, bool)> {
+        std::future::poll_fn(|cx| {
+            outbox.waker.register(cx.waker());
+            let done = outbox.take();
+            if done.is_empty() { std::task::Poll::Pending } else { std::task::Poll::Ready(done) }
+        })
+        .await
+        .into_iter()
+        .map(|done| (done.text.into(), done.recorded))
+        .collect()
+    }
+
+    #[tokio::test]
+    async fn answers_wait_for_the_recordings_before_them() {
+        let store = Arc::new(SlowStore::default());
+        let counters = Arc::<Counters>::default();
+        let engine = Engine::new(Duration::ZERO, None, 10, store.clone(), Arc::clone(&counters));
+        let outbox = Arc::default();
+        for (text, once) in [("a", true), ("b", true), ("free", false)] {
+            assert_eq!(engine.submit(job(text, once, &outbox)), Admission::Admitted);
+        }
+        assert_eq!(engine.submit(job("a", true, &outbox)), Admission::Repeated);
+        let testing = async {
+            let (mut first, mut second) = (None, None);
+            while second.is_none() {
+                tokio::task::yield_now().await;
+                let mut pending = store.pending.lock().unwrap();
+                if pending.len() == 2 {
+                    second = pending.pop();
+                    first = pending.pop();
+                }
+            }
+            let (Some(first), Some(second)) = (first, second) else { panic!("nothing recorded") };
+            second.send(Err(RecordingFailed)).unwrap();
+            tokio::task::yield_now().await;
+            assert_eq!((outbox.in_flight(), counters.processed.load()), (3, 0), "held back behind the first");
+            first.send(Ok(Recorded::First)).unwrap();
+            let mut order = Vec::new();
+            while order.len() < 3 {
+                order.extend(next(&outbox).await);
+            }
+            assert_eq!(order, [("a".to_owned(), true), ("b".to_owned(), false), ("free".to_owned(), true)]);
+            // A failed recording makes its id new again.
+            assert_eq!(engine.submit(job("b", true, &outbox)), Admission::Admitted);
+            engine.abort();
+        };
+        let (ran, ()) = tokio::join!(engine.run(Sleeper::precise().unwrap()), testing);
+        ran.unwrap();
+        assert_eq!(counters.processed.load(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_finishes_processes_what_it_has_for_nobody_too() {
+        let counters = Arc::<Counters>::default();
+        let store = Arc::new(super::super::idempotency::MemoryStore::new(10, Duration::from_secs(60)));
+        let engine = Engine::new(Duration::from_millis(1), Some(2), 10, store.clone(), Arc::clone(&counters));
+        let outbox = Arc::<Outbox>::default();
+        for n in 0..7 {
+            assert_eq!(engine.submit(job(&n.to_string(), true, &outbox)), Admission::Admitted);
+        }
+        assert_eq!(engine.depth(), 5);
+        outbox.close();
+        engine.finish();
+        engine.run(Sleeper::precise().unwrap()).await.unwrap();
+        assert_eq!((counters.processed.load(), engine.depth()), (7, 0));
+        assert!(outbox.take().is_empty());
+        assert!((0..7).all(|n| store.lookup(&n.to_string()).is_some()));
+    }
 }

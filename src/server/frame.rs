@@ -27,6 +27,18 @@ impl CloseCode {
     pub(super) fn number(self) -> u16 {
         self as u16
     }
+
+    /// What the peer is told beside the number.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Normal => "",
+            Self::GoingAway => "The server shuts down",
+            Self::ProtocolError => "Protocol error",
+            Self::InvalidData => "A text must be UTF-8",
+            Self::TooBig => "The message is too long",
+            Self::TryAgainLater => "Too many connections",
+        }
+    }
 }
 
 /// What a frame carries.

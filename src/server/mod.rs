@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{MemoryProbe, Secret, ServerConfig, ServerConfigError};
 pub use fault::ServerFault;
+pub use idempotency::{ProcessedIds, Recorded, Recording, RecordingFailed};
 
 use crate::message::PerformanceStats;
 use crate::pacer::Sleeper;
@@ -190,15 +191,18 @@ async fn serve(
     shared: Arc<Shared>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<ServerSummary, ServeError> {
-    let engine = shared.engine.clone().map(EngineThread::start).transpose()?;
+    let mut engine = shared.engine.clone().map(EngineThread::start).transpose()?;
     let (stop, stopped) = watch::channel(false);
     let mut workers = Vec::new();
     for counters in shared.worker_counters() {
         workers.push(WorkerThread::start(Arc::clone(&shared), counters, stopped.clone())?);
     }
+    let mut engine_failed = None;
     tokio::select! {
         () = accept(&listener, &workers) => {}
         () = shutdown => {}
+        // Without it no request would ever be answered again.
+        result = EngineThread::result(&mut engine) => engine_failed = result.err(),
     }
     drop(listener);
     stop.send_replace(true);
@@ -206,8 +210,11 @@ async fn serve(
     for worker in workers {
         cut_off += worker.end().await?;
     }
+    if let Some(error) = engine_failed {
+        return Err(error);
+    }
     if let Some(engine) = engine {
-        engine.end().await?;
+        engine.end(shared.config.shutdown_grace).await?;
     }
     Ok(ServerSummary { stats: shared.stats(), cut_off })
 }
@@ -274,10 +281,27 @@ impl EngineThread {
         Ok(Self { engine, ended })
     }
 
-    async fn end(self) -> Result<(), ServeError> {
-        self.engine.stop();
-        let ended = self.ended.await.map_err(|_| died("engine"))?;
-        ended.map_err(|source| ServeError::Thread { thread: "engine", source })
+    /// Waits until all that was admitted is processed, or the grace is over.
+    async fn end(self, grace: Duration) -> Result<(), ServeError> {
+        self.engine.finish();
+        let engine = Arc::clone(&self.engine);
+        let mut own = Some(self);
+        if let Ok(result) = tokio::time::timeout(grace, Self::result(&mut own)).await {
+            return result;
+        }
+        engine.abort();
+        Self::result(&mut own).await
+    }
+
+    /// How the thread ended, when it has; never, where there is none.
+    async fn result(thread: &mut Option<Self>) -> Result<(), ServeError> {
+        match thread {
+            Some(thread) => match (&mut thread.ended).await {
+                Ok(ended) => ended.map_err(|source| ServeError::Thread { thread: "engine", source }),
+                Err(_) => Err(died("engine")),
+            },
+            None => std::future::pending().await,
+        }
     }
 }
 

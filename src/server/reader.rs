@@ -20,6 +20,8 @@ pub(super) struct Reader {
     partial: Vec<u8>,
     /// The pieces so far of a message that comes in several frames.
     fragments: Option<(Opcode, Vec<u8>)>,
+    /// The peer has sent its close frame, behind which nothing counts.
+    closed: bool,
 }
 
 impl Reader {
@@ -33,6 +35,9 @@ impl Reader {
         max_message_bytes: usize,
         mut handle: impl FnMut(Event<'_>),
     ) -> Result<(), CloseCode> {
+        if self.closed {
+            return Ok(());
+        }
         if self.partial.is_empty() {
             let used = self.frames(bytes, max_message_bytes, &mut handle)?;
             self.partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
@@ -63,6 +68,7 @@ impl Reader {
             at += header.frame_bytes;
             self.frame(header, payload, max_message_bytes, handle)?;
             if header.opcode == Opcode::Close {
+                self.closed = true;
                 return Ok(bytes.len());
             }
         }

@@ -11,12 +11,16 @@ use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
 use super::fault::ServerFault;
 use super::frame::append_text;
+use super::idempotency::{Recorded, Recording};
 use super::worker::Worker;
 use crate::clock::unix_now_ns;
 use crate::message::{
     Backpressure, DecodeError, DuplicateRejected, ErrorResponse, GenericResponse, INVALID_JSON, Other,
     Priority, QueueFull, Request, WallTime, decode_request_text,
 };
+
+/// What a sender is told whose message was not processed because its id could not be recorded.
+const NOT_RECORDED: &str = "The message could not be recorded";
 
 /// The protocol's state of one connection.
 #[derive(Debug)]
@@ -47,8 +51,8 @@ impl Session {
         self.worker.message_seen();
         let request = match decode_request_text(text) {
             Ok(request) => request,
-            Err(DecodeError::NotJson { .. }) => return self.unreadable(INVALID_JSON, now, out),
-            Err(error) => return self.unreadable(&error.to_string(), now, out),
+            Err(DecodeError::NotJson { .. }) => return self.error(INVALID_JSON, now, out),
+            Err(error) => return self.error(&error.to_string(), now, out),
         };
         self.worker.counters.messages.add_one();
         match &request {
@@ -68,8 +72,8 @@ impl Session {
         }
     }
 
-    /// Appends the answer to a frame that cannot be read: the connection lives on.
-    pub(super) fn unreadable(&mut self, message: &str, now: WallTime, out: &mut BytesMut) {
+    /// Appends an `error`, such as to a frame that cannot be read: the connection lives on.
+    pub(super) fn error(&self, message: &str, now: WallTime, out: &mut BytesMut) {
         self.worker.counters.errors.add_one();
         let error = ErrorResponse { message: Cow::Borrowed(message), timestamp: now };
         append_text(out, |out| error.encode(out));
@@ -83,9 +87,13 @@ impl Session {
             return;
         }
         let now = WallTime::from_unix_ns(unix_now_ns());
-        for Done { text, received_at } in done {
+        for Done { text, received_at, recorded } in done {
             // It was read once when it was admitted.
             let Ok(request) = decode_request_text(&text) else { continue };
+            if !recorded {
+                self.error(NOT_RECORDED, now, out);
+                continue;
+            }
             let circumstances = Circumstances {
                 received_at,
                 now,
@@ -98,8 +106,10 @@ impl Session {
 
     /// Processing that takes no time.
     fn process(&self, request: &Request<'_>, now: WallTime, out: &mut BytesMut) {
+        // A store whose recordings take time has an engine before it.
         if let Request::UserMessage(message) = request
-            && let Err(original) = self.worker.shared.store.record(&message.message_id, now)
+            && let Recording::Done(Recorded::Again(original)) =
+                self.worker.shared.store.record(&message.message_id, now)
         {
             return self.duplicate(&message.message_id, original, now, out);
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::config::ServerConfig;
 use super::engine::Engine;
-use super::idempotency::MemoryStore;
+use super::idempotency::{MemoryStore, ProcessedIds};
 use super::stats::{Count, Counters};
 use crate::clock::unix_now_ns;
 use crate::message::{PerformanceStats, WallTime};
@@ -20,7 +20,7 @@ pub(super) struct Shared {
     /// Processes requests, where that takes time.
     pub(super) engine: Option<Arc<Engine>>,
     /// Knows which messages were processed.
-    pub(super) store: Arc<MemoryStore>,
+    pub(super) store: Arc<dyn ProcessedIds>,
     /// Turns true with the first message, where a fault waits for it.
     pub(super) first_message: watch::Sender<bool>,
     /// One set a worker, and the engine's.
@@ -34,9 +34,13 @@ pub(super) struct Shared {
 impl Shared {
     /// `config` is valid.
     pub(super) fn new(config: ServerConfig) -> Self {
-        let store = Arc::new(MemoryStore::new(config.idempotency_ids, config.idempotency_age));
+        let store = config
+            .store
+            .clone()
+            .unwrap_or_else(|| Arc::new(MemoryStore::new(config.idempotency_ids, config.idempotency_age)));
         let mut counters: Vec<Arc<Counters>> = (0..config.workers).map(|_| Arc::default()).collect();
-        let engine = (config.processing_delay > Duration::ZERO).then(|| {
+        let takes_time = config.processing_delay > Duration::ZERO || store.is_durable();
+        let engine = takes_time.then(|| {
             let own = Arc::<Counters>::default();
             counters.push(Arc::clone(&own));
             let ServerConfig { processing_delay, concurrency, queue_capacity, .. } = config;

@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::fault::ServerFault;
-use super::frame::CloseCode;
 use super::shared::{OpenConnection, Shared};
 use super::stats::Counters;
 use super::{connection, handshake};
@@ -128,10 +127,7 @@ async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Recei
     };
     match OpenConnection::count(&shared) {
         Some(_open) => connection::serve(stream, worker, stop).await,
-        None => {
-            let code = CloseCode::TryAgainLater;
-            connection::close(stream, BytesMut::new(), code.number(), "Too many connections").await;
-        }
+        None => connection::turn_away(stream, shared.config.max_message_bytes).await,
     }
 }
 
