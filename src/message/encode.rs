@@ -22,15 +22,15 @@ pub fn encode_throughput_test(
     priority: Option<Priority>,
 ) {
     out.reserve(FIXED_BYTES + 2 * id.client_id.len() + content.len());
-    raw(out, r#"{"type":"throughput_test","message_id":"#);
+    raw(out, r#"{"type":"throughput_test","message_id":""#);
     message_id(out, id);
-    raw(out, r#","sequence_id":"#);
+    raw(out, r#"","sequence_id":"#);
     integer(out, id.n);
-    raw(out, r#","content":"#);
-    string(out, content);
-    raw(out, r#","client_id":"#);
-    string(out, id.client_id);
-    raw(out, r#","send_time":"#);
+    raw(out, r#","content":""#);
+    escaped(out, content);
+    raw(out, r#"","client_id":""#);
+    escaped(out, id.client_id);
+    raw(out, r#"","send_time":"#);
     send_time.encode(out);
     optional_priority(out, priority);
     raw(out, "}");
@@ -45,15 +45,15 @@ pub fn encode_user_message(
     priority: Option<Priority>,
 ) {
     out.reserve(FIXED_BYTES + 2 * id.client_id.len() + content.len());
-    raw(out, r#"{"type":"user_message","message_id":"#);
+    raw(out, r#"{"type":"user_message","message_id":""#);
     message_id(out, id);
-    raw(out, r#","sequence_id":"#);
+    raw(out, r#"","sequence_id":"#);
     integer(out, id.n);
-    raw(out, r#","content":"#);
-    string(out, content);
-    raw(out, r#","client_id":"#);
-    string(out, id.client_id);
-    raw(out, r#","timestamp":"#);
+    raw(out, r#","content":""#);
+    escaped(out, content);
+    raw(out, r#"","client_id":""#);
+    escaped(out, id.client_id);
+    raw(out, r#"","timestamp":"#);
     timestamp.encode(out);
     optional_priority(out, priority);
     raw(out, "}");
@@ -61,9 +61,9 @@ pub fn encode_user_message(
 
 /// Appends a `latency_probe`.
 pub fn encode_latency_probe(out: &mut BytesMut, id: MessageId<'_>, send_time: WallTime) {
-    raw(out, r#"{"type":"latency_probe","message_id":"#);
+    raw(out, r#"{"type":"latency_probe","message_id":""#);
     message_id(out, id);
-    raw(out, r#","send_time":"#);
+    raw(out, r#"","send_time":"#);
     send_time.encode(out);
     raw(out, "}");
 }
@@ -82,9 +82,9 @@ impl ThroughputResponse<'_> {
     /// Appends the message.
     pub fn encode(&self, out: &mut BytesMut) {
         out.reserve(FIXED_BYTES + self.message_id.len());
-        raw(out, r#"{"type":"throughput_response","message_id":"#);
-        string(out, &self.message_id);
-        raw(out, r#","sequence_id":"#);
+        raw(out, r#"{"type":"throughput_response","message_id":""#);
+        escaped(out, &self.message_id);
+        raw(out, r#"","sequence_id":"#);
         integer(out, self.sequence_id);
         raw(out, r#","server_time":"#);
         self.server_time.encode(out);
@@ -257,12 +257,11 @@ fn float(out: &mut BytesMut, number: f64) {
     }
 }
 
+/// What stands between the quotes of a message id.
 fn message_id(out: &mut BytesMut, id: MessageId<'_>) {
-    raw(out, "\"");
     escaped(out, id.client_id);
     raw(out, "-");
     integer(out, id.n);
-    raw(out, "\"");
 }
 
 fn optional_priority(out: &mut BytesMut, priority: Option<Priority>) {

@@ -34,7 +34,8 @@ pub(super) fn response(text: &str) -> Option<Response<'_>> {
 /// How many bytes at the start of `bytes` may stand in a JSON string as they are: no quote, backslash or control.
 ///
 /// Eight bytes at a time, with the zero-byte test of Mycroft ("Bit Twiddling Hacks", "Determine if a word has a
-/// zero byte"): a borrow can only mark bytes behind a true hit, so the first mark is always true.
+/// zero byte"): a borrow can only mark bytes behind a true hit, so the first mark is always true. (Comparing byte by
+/// byte in strides, for the compiler to vectorise, took twice as long.)
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (place, word) in words.iter().enumerate() {
@@ -170,11 +171,9 @@ impl<'a> Scan<'a> {
 
     /// Digits without a leading zero, few enough (19) that they cannot overflow, and how many they are.
     fn digits(&mut self) -> Option<(u64, usize)> {
-        let rest = self.rest();
         let mut number = 0;
         let mut len = 0;
-        while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10)
-        {
+        for digit in self.rest().iter().map(|byte| byte.wrapping_sub(b'0')).take_while(|&digit| digit < 10) {
             if len == 19 {
                 return None;
             }

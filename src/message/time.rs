@@ -37,12 +37,10 @@ impl WallTime {
     pub(super) fn encode(self, out: &mut BytesMut) {
         const NS_PER_S: u64 = 1_000_000_000;
         out.extend_from_slice(itoa::Buffer::new().format(self.0 / NS_PER_S).as_bytes());
-        let mut decimals = *b".000000";
-        let mut micros = self.0 % NS_PER_S / 1_000;
-        for digit in decimals[1..].iter_mut().rev() {
-            *digit += (micros % 10) as u8;
-            micros /= 10;
-        }
-        out.extend_from_slice(&decimals);
+        // A leading 1, which is cut off, keeps the zeros behind it.
+        let mut decimals = itoa::Buffer::new();
+        let decimals = decimals.format(1_000_000 + self.0 % NS_PER_S / 1_000).as_bytes();
+        out.extend_from_slice(b".");
+        out.extend_from_slice(decimals.get(1..).unwrap_or_default());
     }
 }
