@@ -318,6 +318,21 @@ async fn one_connection_too_many_is_told_to_try_later() {
 }
 
 #[tokio::test]
+async fn who_goes_without_a_word_frees_the_place() {
+    let server = spawn(ServerConfig::default());
+    let mut cut = Client::connect(&server).await;
+    let mut half_closed = Client::connect(&server).await;
+    for client in [&mut cut, &mut half_closed] {
+        client.ask(test_message(0, None)).await;
+    }
+    // In the middle of a frame.
+    cut.0.get_mut().write_all(&[0x81, 0xfe, 0xff]).await.unwrap();
+    drop(cut);
+    half_closed.0.get_mut().shutdown().await.unwrap();
+    wait_while(|| server.stats().connection_count > 0).await;
+}
+
+#[tokio::test]
 async fn who_does_not_shake_hands_is_dropped_and_disturbs_nobody() {
     let handshake_timeout = Duration::from_millis(50);
     let server = spawn(ServerConfig { handshake_timeout, ..ServerConfig::default() });

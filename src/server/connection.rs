@@ -85,7 +85,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     frame::append_close(&mut unsent, code, reason);
-    let mut input = [0; 1024];
+    // On the heap: an array would be part of every open connection's task.
+    let mut input = vec![0; 4096];
     let closing = async {
         stream.write_all(&unsent).await?;
         stream.shutdown().await?;

@@ -23,7 +23,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -205,6 +205,7 @@ async fn serve(
         result = EngineThread::result(&mut engine) => engine_failed = result.err(),
     }
     drop(listener);
+    let stopping_since = Instant::now();
     stop.send_replace(true);
     let mut cut_off = 0;
     for worker in workers {
@@ -214,7 +215,7 @@ async fn serve(
         return Err(error);
     }
     if let Some(engine) = engine {
-        engine.end(shared.config.shutdown_grace).await?;
+        engine.end(shared.config.shutdown_grace.saturating_sub(stopping_since.elapsed())).await?;
     }
     Ok(ServerSummary { stats: shared.stats(), cut_off })
 }
@@ -302,6 +303,13 @@ impl EngineThread {
             },
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Drop for EngineThread {
+    /// Where the server's future is dropped, or fails half-way, the thread must not wait for ever.
+    fn drop(&mut self) {
+        self.engine.finish();
     }
 }
 
