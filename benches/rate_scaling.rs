@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use floodline::bench::{self, BenchError, Cell, Measure, Settings};
+use floodline::scenario::load::LatencyLimit;
 use floodline::units::Rate;
 
 fn main() -> ExitCode {
@@ -15,12 +16,11 @@ fn main() -> ExitCode {
 fn cells(settings: &Settings) -> Result<Vec<Cell>, BenchError> {
     let limits = &settings.config.limits;
     let cell = |&rate: &Rate| {
-        let limited =
-            (rate <= limits.sustained_rate).then(|| format!("p95={}ns", limits.p95.as_nanos()).parse());
+        let timed = rate <= settings.config.rate_scaling.limits.timed_up_to;
         Ok(Cell {
             parameter: rate.as_per_second().to_string(),
             workload: settings.workload(rate)?,
-            limits: limited.into_iter().collect::<Result<_, _>>()?,
+            limits: timed.then(|| LatencyLimit::p95(limits.p95)).into_iter().collect(),
             measures: Measure::ALL.to_vec(),
         })
     };

@@ -261,7 +261,7 @@ impl Suite {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
             let mut results =
                 run_load(&plan, &Stop::default(), &mut ()).map_err(|error: RunError| error.to_string())?;
-            judge(&mut results, &cell.limits);
+            judge(&mut results, &self.settings.config.limits, &cell.limits);
             match results.verdict {
                 Verdict::Fail => return Err(format!("window {window}: {}", results.reasons.join("; "))),
                 Verdict::Inconclusive => say(&format!(

@@ -517,3 +517,126 @@ mod hdr_base64 {
         Ok(LatencyHistogram::from_counts(&counts, 0))
     }
 }
+
+/// A spotless result, for the tests of those who judge or show one.
+#[cfg(test)]
+pub(crate) mod example {
+    use super::*;
+
+    /// 10,000 messages at 1,000 msg/s over 10 connections, each answered 1 ms after it was due and 0.9 ms after it was
+    /// sent.
+    pub(crate) fn clean() -> LoadTestResults {
+        let mut histograms = Histograms::default();
+        for _ in 0..10_000 {
+            histograms.latency.record(1_000_000);
+            histograms.service_latency.record(900_000);
+            histograms.send_lateness.record(10_000);
+        }
+        let counts = Counts { sent: 10_000, answered: 10_000, ..Counts::default() };
+        let mut results = LoadTestResults {
+            schema: RUN_SCHEMA.to_owned(),
+            verdict: Verdict::Pass,
+            reasons: Vec::new(),
+            interrupted: false,
+            run_id: "0".to_owned(),
+            shard: Shard::default(),
+            started_at_unix_ns: 1,
+            offered_for_s: 10.0,
+            workload: WorkloadSummary {
+                target: None,
+                dialect: "floodline".to_owned(),
+                rate: Some(1_000.0),
+                connections: 10,
+                duration_s: 10.0,
+                payload_bytes: 64,
+                arrival: "uniform".to_owned(),
+                window: 32,
+                seed: 1,
+                pacer: "timer".to_owned(),
+            },
+            throughput: ThroughputMetrics { offered_rate: Some(1_000.0), achieved_rate: 1_000.0 },
+            messages: MessageCounts { due: 10_000, counts, ..MessageCounts::default() },
+            latency_us: None,
+            service_latency_us: None,
+            send_lateness_us: None,
+            refusal_latency_us: None,
+            blocked_sends: BlockedSends::default(),
+            histograms,
+            windows: Vec::new(),
+            connections: ConnectionCounts { requested: 10, established: 10, ..ConnectionCounts::default() },
+            per_connection: Vec::new(),
+            resources: Resources::default(),
+            cost: Cost::default(),
+            criteria: Vec::new(),
+            environment: Environment::detect(),
+        };
+        results.measure();
+        results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(index: u32, edit: impl FnOnce(&mut LoadTestResults)) -> LoadTestResults {
+        let mut results = example::clean();
+        results.shard = Shard { index, of: 2 };
+        edit(&mut results);
+        results
+    }
+
+    #[test]
+    fn shards_add_up_and_percentiles_are_taken_anew() {
+        let slow = shard(1, |results| {
+            results.histograms.latency = LatencyHistogram::default();
+            (0..9_000).for_each(|_| results.histograms.latency.record(50_000_000));
+            results.messages.counts =
+                Counts { sent: 10_000, answered: 9_000, lost: 1_000, ..Counts::default() };
+            results.messages.missing_ids = vec!["b-1-1-7".to_owned()];
+            results.throughput.achieved_rate = 900.0;
+        });
+        let merged = LoadTestResults::merge(vec![shard(0, |_| {}), slow]).unwrap();
+        assert_eq!((merged.messages.due, merged.messages.counts.lost), (20_000, 1_000));
+        assert_eq!(merged.throughput.achieved_rate, 1_900.0);
+        assert_eq!(merged.throughput.offered_rate, Some(2_000.0));
+        let latency = merged.latency_us.unwrap();
+        assert_eq!((latency.count, latency.censored), (20_000, 1_000));
+        assert!((latency.p50.unwrap() / 1_000.0 - 1.0).abs() < 0.001, "{latency:?}");
+        assert!((latency.p90.unwrap() / 50_000.0 - 1.0).abs() < 0.001, "{latency:?}");
+        assert_eq!((latency.p99, latency.max), (None, None));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_not_merged() {
+        assert_eq!(LoadTestResults::merge(Vec::new()), Err(MergeError::Empty));
+        let twice = vec![shard(0, |_| {}), shard(0, |_| {})];
+        assert!(matches!(LoadTestResults::merge(twice), Err(MergeError::ShardTwice { .. })));
+        let other = shard(1, |results| results.workload.payload_bytes = 65);
+        let error = LoadTestResults::merge(vec![shard(0, |_| {}), other]).unwrap_err();
+        assert_eq!(error, MergeError::DifferentWorkload { field: "payload_bytes" });
+    }
+
+    #[test]
+    fn json_brings_everything_back() {
+        let results = example::clean();
+        let text = serde_json::to_string(&results).unwrap();
+        assert_eq!(serde_json::from_str::<LoadTestResults>(&text).unwrap(), results);
+        assert!(text.contains(r#""schema":"floodline.run/1""#));
+        assert!(text.contains(r#""refusal_latency_us":null"#));
+    }
+
+    #[test]
+    fn a_refused_or_lost_message_ranks_above_every_answer() {
+        let mut results = example::clean();
+        results.messages.counts.answered = 9_900;
+        results.messages.counts.refused = 100;
+        results.histograms.latency = LatencyHistogram::default();
+        (0..9_900).for_each(|_| results.histograms.latency.record(1_000));
+        results.measure();
+        let latency = results.latency_us.unwrap();
+        assert_eq!((latency.count, latency.censored), (10_000, 100));
+        assert!(latency.p99.is_some());
+        assert_eq!((latency.p999, latency.max), (None, None));
+    }
+}

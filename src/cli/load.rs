@@ -92,7 +92,9 @@ pub struct LoadArgs {
 
 /// Offers the load, judges and reports it.
 pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
-    let plan = plan(&args).map_err(Failure::Usage)?;
+    let env = environment().filter(|(name, _)| Some(name) != args.token_env.as_ref());
+    let config = HighVolumeConfig::load(args.config.as_deref(), env, None).map_err(Failure::usage)?;
+    let plan = plan(&args, &config).map_err(Failure::Usage)?;
     let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
     let stop = Stop::default();
     let on_signal = stop.clone();
@@ -101,7 +103,7 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     let outcome = run_load(&plan, &stop, &mut display);
     display.clear();
     let mut results = outcome?;
-    judge(&mut results, &args.limit);
+    judge(&mut results, &config.limits, &args.limit);
     let text = terminal::summary(&results);
     if json.as_ref().is_some_and(JsonOutput::is_stdout) {
         let _ = std::io::stderr().write_all(text.as_bytes());
@@ -114,9 +116,7 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     Ok(if results.interrupted { ExitCode::from(130) } else { code_of(results.verdict) })
 }
 
-fn plan(args: &LoadArgs) -> anyhow::Result<LoadPlan> {
-    let env = environment().filter(|(name, _)| Some(name) != args.token_env.as_ref());
-    let config = HighVolumeConfig::load(args.config.as_deref(), env, None)?;
+fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> {
     let load = &config.load;
     let workload = Workload {
         offered: args.rate.unwrap_or(Offered::Rate(load.rate)),
@@ -149,7 +149,7 @@ fn plan(args: &LoadArgs) -> anyhow::Result<LoadPlan> {
         workload,
         peer,
         dialect: args.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
-        token: token(args, &config)?,
+        token: token(args, config)?,
         workers: args.workers,
         start_at_unix_ns,
     })

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use floodline::config::HighVolumeConfig;
 use floodline::report::json::JsonOutput;
 use floodline::report::terminal;
 use floodline::result::{LoadTestResults, RUN_SCHEMA};
@@ -33,7 +34,7 @@ pub fn run(args: &MergeArgs) -> Result<ExitCode, Failure> {
     let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
     let shards: Result<Vec<_>, _> = args.results.iter().map(|path| read(path)).collect();
     let mut merged = LoadTestResults::merge(shards.map_err(Failure::Usage)?).map_err(Failure::usage)?;
-    judge(&mut merged, &args.limit);
+    judge(&mut merged, &HighVolumeConfig::default().limits, &args.limit);
     let text = terminal::summary(&merged);
     if json.as_ref().is_some_and(JsonOutput::is_stdout) {
         let _ = std::io::stderr().write_all(text.as_bytes());

@@ -1,32 +1,30 @@
 //! The judge of one load: the counts, the achieved rate, the connections, and whatever limits the user set.
-//!
-//! Counting criteria are never inconclusive: no slow machine loses a message. A timing criterion that fails becomes
-//! inconclusive where the generator or the machine may be the reason (`cases.md`: other processes took more than a tenth
-//! of a core, or the send lateness's P99 is above a tenth of the limit).
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::criteria::{Timed, counted, none_of, shown, under};
+use crate::config::Limits;
 use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::units::{self, UnitError, parse_duration};
 
-/// The achieved rate must be at least this share of the offered one.
-pub const ACHIEVED_SHARE: f64 = 0.99;
-/// Answers count as achieved up to so long after the load, so this is the limit that lateness is held against.
-const ACHIEVED_GRACE_US: f64 = 500_000.0;
-/// Send lateness above this share of a limit may be what breaks the limit.
-const LATENESS_SHARE: f64 = 0.1;
-/// Foreign CPU above this many cores may be what breaks a limit.
-const FOREIGN_CORES: f64 = 0.1;
-/// A worker that uses this much of a core has nothing left to be on time with.
-const BUSY_CORES: f64 = 0.95;
+/// Answers count as achieved up to so long after the load, so lateness is held against this.
+pub(super) const ACHIEVED_GRACE: Duration = Duration::from_millis(500);
 
 /// A limit on one percentile of the latency, such as `p99=500ms`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyLimit {
     percentile: &'static str,
-    at_most: Duration,
+    below: Duration,
+}
+
+impl LatencyLimit {
+    /// The limit on the 95th percentile.
+    #[must_use]
+    pub fn p95(below: Duration) -> Self {
+        Self { percentile: "p95", below }
+    }
 }
 
 impl FromStr for LatencyLimit {
@@ -36,151 +34,117 @@ impl FromStr for LatencyLimit {
             value: text.to_owned(),
             expected: "a limit such as p99=500ms (p50, p90, p95, p99, p999 or max)",
         };
-        let (name, at_most) = text.split_once('=').ok_or_else(malformed)?;
+        let (name, below) = text.split_once('=').ok_or_else(malformed)?;
         let names = ["p50", "p90", "p95", "p99", "p999", "max"];
         let percentile = names.into_iter().find(|known| *known == name).ok_or_else(malformed)?;
-        let at_most = parse_duration(at_most)?;
-        if at_most.is_zero() {
+        let below = parse_duration(below)?;
+        if below.is_zero() {
             return Err(malformed());
         }
-        Ok(Self { percentile, at_most })
+        Ok(Self { percentile, below })
     }
 }
 
 impl fmt::Display for LatencyLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.percentile, units::span(self.at_most))
+        write!(f, "{}={}", self.percentile, units::span(self.below))
     }
 }
 
 /// Judges a load and writes criteria, verdict and reasons into its results.
-pub fn judge(results: &mut LoadTestResults, limits: &[LatencyLimit]) {
+pub fn judge(results: &mut LoadTestResults, limits: &Limits, latencies: &[LatencyLimit]) {
     let mut criteria = counting(results);
     criteria.push(connections(results));
-    criteria.extend(achieved_rate(results));
-    criteria.extend(limits.iter().map(|limit| latency(results, limit)));
+    criteria.extend(achieved_rate(results, limits));
+    criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
     results.verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
     results.reasons = criteria.iter().filter_map(reason).collect();
     results.criteria = criteria;
 }
 
 /// Why a criterion did not pass, in a line.
-fn reason(criterion: &CriterionOutcome) -> Option<String> {
+pub(super) fn reason(criterion: &CriterionOutcome) -> Option<String> {
     let CriterionOutcome { name, limit, measured, verdict, evidence } = criterion;
     match verdict {
         Verdict::Pass | Verdict::Skipped => None,
         Verdict::Fail | Verdict::Inconclusive => {
-            let mut text = format!("{name}: {measured} (limit: {limit})");
-            if let Some(first) = evidence.first() {
-                text = format!("{text}; {first}");
-            }
-            Some(text)
+            let because = evidence.first().map(|first| format!("; {first}")).unwrap_or_default();
+            Some(format!("{name}: {measured} (limit: {limit}){because}"))
         }
     }
 }
 
-fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
+/// Nothing lost, reordered, answered twice, foreign or corrupted.
+pub(super) fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
     let messages = &results.messages;
     let counts = &messages.counts;
-    let none = |name: &str, count: u64, evidence: Vec<String>| CriterionOutcome {
-        name: name.to_owned(),
-        limit: "0".to_owned(),
-        measured: units::count(count),
-        verdict: if count == 0 { Verdict::Pass } else { Verdict::Fail },
-        evidence: if count == 0 { Vec::new() } else { evidence },
-    };
-    let missing = match &*messages.missing_ids {
-        [] => Vec::new(),
-        ids => vec![format!(
-            "ids: {}{}",
-            ids[..ids.len().min(3)].join(", "),
-            if ids.len() > 3 { ", …" } else { "" }
-        )],
-    };
-    let distance = vec![format!("by up to {} places", units::count(messages.reorder_distance_max))];
+    let distance = format!("by up to {} places", units::count(messages.reorder_distance_max));
     vec![
-        none("lost", counts.lost, missing),
-        none("reordered", counts.reordered, distance),
-        none("duplicates", counts.duplicates, Vec::new()),
-        none("foreign", counts.foreign, Vec::new()),
-        none("corrupted", counts.corrupted, Vec::new()),
+        none_of("lost", counts.lost, missing(&messages.missing_ids)),
+        none_of("reordered", counts.reordered, [distance]),
+        none_of("duplicates", counts.duplicates, []),
+        none_of("foreign", counts.foreign, []),
+        none_of("corrupted", counts.corrupted, []),
     ]
 }
 
-fn connections(results: &LoadTestResults) -> CriterionOutcome {
+/// The first ids that are missing, in a line.
+fn missing(ids: &[String]) -> Option<String> {
+    const SHOWN: usize = 3;
+    let more = if ids.len() > SHOWN { ", …" } else { "" };
+    (!ids.is_empty()).then(|| format!("ids: {}{more}", ids[..ids.len().min(SHOWN)].join(", ")))
+}
+
+/// Every connection established, and none dropped.
+pub(super) fn connections(results: &LoadTestResults) -> CriterionOutcome {
     let counts = &results.connections;
     let kept = counts.established.saturating_sub(counts.dropped);
     let reasons = counts.reasons.iter().map(|(reason, count)| format!("{count} × {reason}"));
-    CriterionOutcome {
-        name: "connections".to_owned(),
-        limit: format!("{} established and kept", units::count(counts.requested)),
-        measured: units::count(kept),
-        verdict: if kept == counts.requested { Verdict::Pass } else { Verdict::Fail },
-        evidence: reasons.collect(),
-    }
+    let limit = format!("{} established and kept", units::count(counts.requested));
+    counted("connections", limit, units::count(kept), kept == counts.requested, reasons)
 }
 
-fn achieved_rate(results: &LoadTestResults) -> Option<CriterionOutcome> {
+/// Achieved against offered, in an open loop.
+pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> Option<CriterionOutcome> {
     let offered = results.throughput.offered_rate?;
     let achieved = results.throughput.achieved_rate;
-    let holds = achieved >= ACHIEVED_SHARE * offered;
-    let mut evidence = Vec::new();
-    let verdict =
-        if holds { Verdict::Pass } else { timing_failure(results, ACHIEVED_GRACE_US, &mut evidence) };
-    if !holds {
-        evidence.extend(server_side(results));
-    }
-    Some(CriterionOutcome {
-        name: "achieved_rate".to_owned(),
-        limit: format!("at least {} of {}", units::percent(ACHIEVED_SHARE), units::per_second(offered)),
+    let timed = Timed {
+        name: "achieved_rate",
+        limit: format!(
+            "at least {} of {}",
+            units::percent(limits.achieved_ratio),
+            units::per_second(offered)
+        ),
         measured: format!("{} ({})", units::per_second(achieved), units::percent(achieved / offered)),
-        verdict,
-        evidence,
-    })
+        holds: achieved >= limits.achieved_ratio * offered,
+        lateness_limit: ACHIEVED_GRACE,
+        evidence: server_side(results),
+    };
+    Some(timed.outcome(limits, &[results]))
 }
 
-fn latency(results: &LoadTestResults, limit: &LatencyLimit) -> CriterionOutcome {
+fn latency(results: &LoadTestResults, limits: &Limits, limit: &LatencyLimit) -> CriterionOutcome {
     // In a closed loop nothing is due: the latency from the send is the only one.
     let open_loop = results.workload.rate.is_some();
     let measurement = if open_loop { &results.latency_us } else { &results.service_latency_us };
     let measured_us = measurement.as_ref().and_then(|latency| latency.by_name(limit.percentile)).flatten();
-    let limit_us = limit.at_most.as_secs_f64() * 1e6;
-    let mut evidence = Vec::new();
-    let verdict = match measured_us {
-        Some(us) if us < limit_us => Verdict::Pass,
-        Some(_) => timing_failure(results, limit_us, &mut evidence),
+    let name = format!("latency_{}", limit.percentile);
+    let allowed = under(units::span(limit.below));
+    let Some(us) = measured_us else {
         // A percentile that falls among messages without an answer is no matter of timing.
-        None => {
-            let censored = measurement.as_ref().map_or(0, |latency| latency.censored);
-            evidence
-                .push(format!("{} messages without an answer rank above all others", units::count(censored)));
-            Verdict::Fail
-        }
+        let censored = measurement.as_ref().map_or(0, |latency| latency.censored);
+        let why = format!("{} messages without an answer rank above all others", units::count(censored));
+        return counted(&name, allowed, shown(measured_us, units::latency_us), false, [why]);
     };
-    CriterionOutcome {
-        name: format!("latency_{}", limit.percentile),
-        limit: format!("under {}", units::span(limit.at_most)),
-        measured: measured_us.map_or_else(|| "none".to_owned(), units::latency_us),
-        verdict,
-        evidence,
-    }
-}
-
-/// How a timing criterion ends that does not hold: inconclusive, with the reasons, where the generator or the machine may
-/// have been the limit; else a failure of the server's.
-fn timing_failure(results: &LoadTestResults, limit_us: f64, evidence: &mut Vec<String>) -> Verdict {
-    let before = evidence.len();
-    if let Some(foreign) = results.resources.foreign_cpu_cores.filter(|&cores| cores > FOREIGN_CORES) {
-        evidence.push(format!("other processes took {foreign:.2} cores"));
-    }
-    let lateness_us = results.send_lateness_us.as_ref().and_then(|lateness| lateness.p99);
-    if let Some(late_us) = lateness_us.filter(|&late_us| late_us > LATENESS_SHARE * limit_us) {
-        evidence.push(format!("the generator was late: send lateness P99 {}", units::latency_us(late_us)));
-    }
-    if let Some(cores) = results.resources.busiest_worker_cores.filter(|&cores| cores > BUSY_CORES) {
-        evidence.push(format!("the generator's busiest worker used {cores:.2} of a core"));
-    }
-    if evidence.len() > before { Verdict::Inconclusive } else { Verdict::Fail }
+    let timed = Timed {
+        name: &name,
+        limit: allowed,
+        measured: units::latency_us(us),
+        holds: us < limit.below.as_secs_f64() * 1e6,
+        lateness_limit: limit.below,
+        evidence: Vec::new(),
+    };
+    timed.outcome(limits, &[results])
 }
 
 /// What speaks for the server being the limit.
@@ -201,4 +165,175 @@ fn server_side(results: &LoadTestResults) -> Vec<String> {
         seen.push(format!("{} messages were never sent", units::count(results.messages.unsent)));
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{LatencyMeasurement, example};
+
+    fn judged(edit: impl FnOnce(&mut LoadTestResults), latencies: &[LatencyLimit]) -> LoadTestResults {
+        let mut results = example::clean();
+        edit(&mut results);
+        judge(&mut results, &Limits::default(), latencies);
+        results
+    }
+
+    /// The names of the criteria that did not pass.
+    fn failed(results: &LoadTestResults) -> Vec<&str> {
+        results.criteria.iter().filter(|c| c.verdict != Verdict::Pass).map(|c| &*c.name).collect()
+    }
+
+    #[test]
+    fn a_clean_run_passes_everything() {
+        let results = judged(|_| {}, &["p50=50ms".parse().unwrap(), "max=1s".parse().unwrap()]);
+        assert_eq!((results.verdict, results.reasons.len(), results.criteria.len()), (Verdict::Pass, 0, 9));
+    }
+
+    #[test]
+    fn one_message_fails_each_counting_criterion_and_that_alone() {
+        type Edit = fn(&mut LoadTestResults);
+        let cases: [(&str, Edit); 5] = [
+            ("lost", |r| r.messages.counts.lost = 1),
+            ("reordered", |r| r.messages.counts.reordered = 1),
+            ("duplicates", |r| r.messages.counts.duplicates = 1),
+            ("foreign", |r| r.messages.counts.foreign = 1),
+            ("corrupted", |r| r.messages.counts.corrupted = 1),
+        ];
+        for (name, edit) in cases {
+            // The noisiest machine does not excuse a count.
+            let results = judged(
+                |results| {
+                    edit(results);
+                    results.resources.foreign_cpu_cores = Some(1.5);
+                },
+                &[],
+            );
+            assert_eq!((failed(&results), results.verdict), (vec![name], Verdict::Fail));
+        }
+    }
+
+    #[test]
+    fn a_lost_message_is_named() {
+        let results = judged(
+            |results| {
+                results.messages.counts.lost = 4;
+                results.messages.missing_ids = (0..4).map(|n| format!("r-0-0-{n}")).collect();
+            },
+            &[],
+        );
+        assert_eq!(results.reasons, ["lost: 4 (limit: 0); ids: r-0-0-0, r-0-0-1, r-0-0-2, …"]);
+    }
+
+    #[test]
+    fn every_connection_counts() {
+        let dropped = judged(|results| results.connections.dropped = 1, &[]);
+        assert_eq!(failed(&dropped), ["connections"]);
+        let refused = judged(|results| results.connections.established = 9, &[]);
+        assert_eq!(failed(&refused), ["connections"]);
+    }
+
+    #[test]
+    fn the_achieved_rate_must_reach_99_percent() {
+        let at = |achieved| judged(|results| results.throughput.achieved_rate = achieved, &[]);
+        assert_eq!(at(990.0).verdict, Verdict::Pass);
+        assert_eq!((failed(&at(989.9)), at(989.9).verdict), (vec!["achieved_rate"], Verdict::Fail));
+    }
+
+    #[test]
+    fn a_percentile_must_stay_under_its_limit() {
+        let limited = |text: &str| judged(|_| {}, &[text.parse().unwrap()]).verdict;
+        // The example answers after 1 ms, which the histogram rounds up by less than 0.1 %.
+        assert_eq!(limited("p99=1.002ms"), Verdict::Pass);
+        assert_eq!(limited("p99=1ms"), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_percentile_among_the_unanswered_fails_whatever_the_machine_did() {
+        let results = judged(
+            |results| {
+                results.messages.counts.answered = 9_000;
+                results.messages.counts.refused = 1_000;
+                results.resources.foreign_cpu_cores = Some(2.0);
+                results.measure();
+            },
+            &["p95=10s".parse().unwrap()],
+        );
+        assert_eq!((failed(&results), results.verdict), (vec!["latency_p95"], Verdict::Fail));
+        assert!(results.reasons[0].contains("1,000 messages without an answer"), "{:?}", results.reasons);
+    }
+
+    #[test]
+    fn a_failed_timing_is_inconclusive_where_the_generator_or_the_machine_may_be_why() {
+        type Edit = fn(&mut LoadTestResults);
+        let doubtful: [(&str, Edit, Edit); 3] = [
+            (
+                "other processes",
+                |r| r.resources.foreign_cpu_cores = Some(0.11),
+                |r| r.resources.foreign_cpu_cores = Some(0.10),
+            ),
+            ("was late", |r| set_lateness(r, 50_001.0), |r| set_lateness(r, 49_999.0)),
+            (
+                "busiest worker",
+                |r| r.resources.busiest_worker_cores = Some(0.96),
+                |r| r.resources.busiest_worker_cores = Some(0.94),
+            ),
+        ];
+        for (why, doubt, sure) in doubtful {
+            let slow = |edit: Edit| {
+                judged(
+                    move |results| {
+                        results.throughput.achieved_rate = 500.0;
+                        edit(results);
+                    },
+                    &[],
+                )
+            };
+            let results = slow(doubt);
+            assert_eq!(results.verdict, Verdict::Inconclusive, "{why}");
+            assert!(results.reasons[0].contains(why), "{:?}", results.reasons);
+            assert_eq!(slow(sure).verdict, Verdict::Fail, "{why}");
+        }
+    }
+
+    fn set_lateness(results: &mut LoadTestResults, p99_us: f64) {
+        let lateness = results.send_lateness_us.take().unwrap();
+        results.send_lateness_us = Some(LatencyMeasurement { p99: Some(p99_us), ..lateness });
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_is_named_and_not_excused() {
+        let results = judged(
+            |results| {
+                results.throughput.achieved_rate = 500.0;
+                results.blocked_sends.messages = 3;
+                results.blocked_sends.max_us = 1e6;
+            },
+            &[],
+        );
+        assert_eq!(results.verdict, Verdict::Fail);
+        assert!(results.reasons[0].contains("the server did not read"), "{:?}", results.reasons);
+    }
+
+    #[test]
+    fn a_closed_loop_is_limited_by_its_latency_from_the_send() {
+        let closed = |text: &str| {
+            let edit = |results: &mut LoadTestResults| {
+                results.workload.rate = None;
+                results.throughput.offered_rate = None;
+                results.measure();
+            };
+            judged(edit, &[text.parse().unwrap()]).verdict
+        };
+        assert_eq!(closed("p50=0.95ms"), Verdict::Pass);
+        assert_eq!(closed("p50=0.9ms"), Verdict::Fail);
+    }
+
+    #[test]
+    fn limits_read_as_written() {
+        for text in ["p99", "p98=1s", "p99=0", "p99=-1s", "=1s", "p99=fast"] {
+            assert!(text.parse::<LatencyLimit>().is_err(), "{text}");
+        }
+        assert_eq!("p999=2s".parse::<LatencyLimit>().unwrap().to_string(), "p999=2.00 s");
+    }
 }

@@ -1,3 +1,4 @@
 //! What must hold: criteria over results.
 
+mod criteria;
 pub mod load;
