@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Serve(args) => cli::serve::run(args),
         cli::Command::Load(args) => cli::load::run(*args),
+        cli::Command::Test(args) => cli::test::run(*args),
         cli::Command::Merge(args) => cli::merge::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
         cli::Command::List => cli::list::run(),

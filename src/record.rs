@@ -109,6 +109,16 @@ impl LatencyHistogram {
         self.value_at_rank(rank)
     }
 
+    /// How many values were above `value_ns`, to the histogram's three digits.
+    #[must_use]
+    pub fn count_above(&self, value_ns: u64) -> u64 {
+        match value_ns.checked_add(1).filter(|&from| from <= HIGHEST_NS) {
+            Some(_) if self.is_empty() => 0,
+            Some(from) => self.counts.count_between(self.counts.next_non_equivalent(from - 1), HIGHEST_NS),
+            None => self.saturated,
+        }
+    }
+
     /// Smallest, mean, standard deviation and largest, in nanoseconds; `None` where nothing was counted.
     #[must_use]
     pub fn moments(&self) -> Option<Moments> {
@@ -140,8 +150,9 @@ pub struct Moments {
     pub max_ns: u64,
 }
 
-/// Sixty-four logarithmic buckets, two an octave, from a microsecond up: a latency distribution of a quarter of a
-/// kilobyte, of which every connection can have one.
+/// Sixty-four logarithmic buckets, two an octave, from a microsecond and a half up: a latency distribution of a quarter
+/// of a kilobyte, of which every connection can have one. 100 ms, the limit of a connection's own P95, is the bound
+/// between two buckets, so that limit is judged exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoarseHistogram {
     counts: Vec<u32>,
@@ -157,6 +168,9 @@ impl CoarseHistogram {
     /// How many buckets there are.
     pub const BUCKETS: usize = 64;
 
+    /// Buckets are powers of two of a unit of 100 ms / 2^26, about 1.49 ns.
+    const UNITS_PER_NS: f64 = (1 << 26) as f64 / 1e8;
+
     /// Counts one value.
     #[inline]
     pub fn record(&mut self, value_ns: u64) {
@@ -170,8 +184,9 @@ impl CoarseHistogram {
         if index + 1 >= Self::BUCKETS {
             return None;
         }
-        let octave_ns = 1_024_u64 << (index / 2);
-        Some(if index.is_multiple_of(2) { octave_ns + octave_ns / 2 } else { octave_ns * 2 })
+        let octave = 1_024_u64 << (index / 2);
+        let upper = if index.is_multiple_of(2) { octave + octave / 2 } else { octave * 2 };
+        Some((upper as f64 / Self::UNITS_PER_NS).ceil() as u64)
     }
 
     /// `(upper bound in nanoseconds, count)` of every bucket.
@@ -180,7 +195,7 @@ impl CoarseHistogram {
     }
 
     fn bucket(value_ns: u64) -> usize {
-        let value = value_ns.max(1_024);
+        let value = ((value_ns as f64 * Self::UNITS_PER_NS) as u64).max(1_024);
         let octave = value.ilog2();
         let upper_half = (value >> (octave - 1)) & 1;
         (((octave - 10) * 2) as usize + upper_half as usize).min(Self::BUCKETS - 1)
@@ -492,9 +507,20 @@ mod tests {
             lower = upper;
         }
         assert_eq!(CoarseHistogram::bucket(u64::MAX), CoarseHistogram::BUCKETS - 1);
+        assert_eq!(CoarseHistogram::bucket(99_999_999) + 1, CoarseHistogram::bucket(100_000_000));
     }
 
     proptest! {
+        #[test]
+        fn what_is_above_is_counted(values in proptest::collection::vec(1_u64..10_000_000, 0..200), at in 1_u64..10_000_000) {
+            let mut histogram = LatencyHistogram::default();
+            values.iter().for_each(|&value| histogram.record(value));
+            // The histogram cannot tell values of one bucket apart: those count as not above.
+            let same = histogram.counts.highest_equivalent(at);
+            let truth = values.iter().filter(|&&value| value > same).count() as u64;
+            prop_assert_eq!(histogram.count_above(at), truth);
+        }
+
         /// Against the sorted samples: nearest rank, the censored ones on top, within the histogram's three digits.
         #[test]
         fn quantiles_agree_with_sorted_samples(

@@ -331,6 +331,50 @@ pub struct LoadTestResults {
     pub environment: Environment,
 }
 
+/// The version of the JSON of a test. Fields are only ever added.
+pub const TEST_SCHEMA: &str = "floodline.test/1";
+
+/// Everything that a test of several cases found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestResults {
+    /// [`TEST_SCHEMA`].
+    pub schema: String,
+    /// The worst of the cases'.
+    pub verdict: Verdict,
+    /// Whether it was ended early: the cases that did not run are missing.
+    pub interrupted: bool,
+    /// The size of the cases: `smoke`, `quick` or `full`.
+    pub profile: String,
+    /// The cases, in the order in which they ran.
+    pub cases: Vec<CaseResults>,
+    /// Where it ran.
+    pub environment: Environment,
+}
+
+/// What one case found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseResults {
+    /// The case.
+    pub name: String,
+    /// How it ended: fail before inconclusive before pass.
+    pub verdict: Verdict,
+    /// Why it did not simply pass.
+    pub reasons: Vec<String>,
+    /// What was checked.
+    pub criteria: Vec<CriterionOutcome>,
+    /// Its loads.
+    pub runs: Vec<PhaseRun>,
+}
+
+/// The load of one phase of a case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseRun {
+    /// The phase.
+    pub phase: String,
+    /// Its result.
+    pub run: LoadTestResults,
+}
+
 /// Results that do not belong together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {

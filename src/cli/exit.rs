@@ -25,6 +25,15 @@ impl Failure {
         Self::Usage(error.into())
     }
 
+    /// Says where it happened.
+    pub fn context(self, place: String) -> Self {
+        match self {
+            Self::Usage(error) => Self::Usage(error.context(place)),
+            Self::Unreachable(error) => Self::Unreachable(error.context(place)),
+            Self::Interrupted => Self::Interrupted,
+        }
+    }
+
     /// Says what went wrong, and with which code to exit.
     pub fn report(self) -> ExitCode {
         let (error, code) = match self {

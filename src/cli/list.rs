@@ -11,10 +11,14 @@ use super::exit::Failure;
 pub fn run() -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let mut list = || {
-        writeln!(out, "dialects (--dialect)")?;
+        writeln!(out, "cases (floodline test CASE)")?;
+        for case in floodline::scenario::ALL {
+            writeln!(out, "  {:<20}{}", case.name, case.question)?;
+        }
+        writeln!(out, "\ndialects (--dialect)")?;
         DialectKind::ALL
             .iter()
-            .try_for_each(|kind| writeln!(out, "  {:<12}{}", kind.name(), kind.description()))
+            .try_for_each(|kind| writeln!(out, "  {:<20}{}", kind.name(), kind.description()))
     };
     list().map_err(Failure::usage)?;
     Ok(ExitCode::SUCCESS)

@@ -1,15 +1,14 @@
 //! `floodline load`: one load, accounted for.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
-use floodline::client::{LoadProgress, Observer, Stop, Token};
+use floodline::client::Stop;
 use floodline::config::{HighVolumeConfig, environment};
-use floodline::dialect::DialectKind;
 use floodline::pacer::PacerKind;
 use floodline::report::json::JsonOutput;
 use floodline::report::terminal;
@@ -17,17 +16,18 @@ use floodline::run::{LoadPlan, Peer, ServerCommand, run_load};
 use floodline::scenario::load::{LatencyLimit, judge};
 use floodline::schedule::Arrival;
 use floodline::units::{parse_bytes, parse_duration};
-use floodline::workload::{Offered, Shard, Target, Workload};
+use floodline::workload::{Offered, Shard, Workload};
 
 use super::exit::{Failure, code_of};
+use super::progress::ProgressLine;
 use super::signals::on_interrupt;
+use super::target::{self, TargetArgs};
 
 /// Flags of `floodline load`; what is not given comes from the environment, floodline.toml, or the defaults.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// ws:// or wss:// URL of the server [default: a mock server of our own, started and stopped]
-    #[arg(long, value_name = "URL")]
-    target: Option<String>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Messages per second over all connections, or max for a closed loop [default: 10000]
     #[arg(long, value_name = "RATE|max")]
     rate: Option<Offered>,
@@ -46,9 +46,6 @@ pub struct LoadArgs {
     /// Unanswered messages a connection, where the rate is max [default: 32]
     #[arg(long, value_name = "N")]
     window: Option<u32>,
-    /// What to send and how an answer is recognised; see floodline list [default: floodline]
-    #[arg(long)]
-    dialect: Option<DialectKind>,
     /// How workers wait for the next message: timer, spin or coalesce=PERIOD [default: timer]
     #[arg(long)]
     pacer: Option<PacerKind>,
@@ -76,15 +73,6 @@ pub struct LoadArgs {
     /// Start at this time (2026-01-31T12:00:00Z), together with other shards
     #[arg(long, value_name = "UTC", value_parser = humantime::parse_rfc3339_weak)]
     start_at: Option<SystemTime>,
-    /// Process id of a server on this machine, whose CPU and memory are then measured
-    #[arg(long, requires = "target", value_name = "PID")]
-    pid: Option<u32>,
-    /// Environment variable that holds the bearer token for the handshake
-    #[arg(long, value_name = "NAME")]
-    token_env: Option<String>,
-    /// Configuration file; floodline.toml in the current directory where it exists
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Write the result to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -92,8 +80,8 @@ pub struct LoadArgs {
 
 /// Offers the load, judges and reports it.
 pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
-    let env = environment().filter(|(name, _)| Some(name) != args.token_env.as_ref());
-    let config = HighVolumeConfig::load(args.config.as_deref(), env, None).map_err(Failure::usage)?;
+    let env = target::environment_without_token(&args.target, environment());
+    let config = HighVolumeConfig::load(args.target.config.as_deref(), env, None).map_err(Failure::usage)?;
     let plan = plan(&args, &config).map_err(Failure::Usage)?;
     let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
     let stop = Stop::default();
@@ -133,11 +121,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         connect_timeout: args.connect_timeout,
     }
     .validated()?;
-    let peer = match args.target.as_ref().or(config.target.url.as_ref()) {
-        Some(url) => {
-            let target: Target = url.parse().context("--target")?;
-            Peer::At { target, pid: args.pid }
-        }
+    let peer = match target::chosen(&args.target, config)? {
+        Some(target) => Peer::At { target, pid: args.target.pid },
         None => Peer::Own(own_server(args, &workload)?),
     };
     let start_at_unix_ns = args
@@ -148,8 +133,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
     Ok(LoadPlan {
         workload,
         peer,
-        dialect: args.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
-        token: token(args, config)?,
+        dialect: args.target.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
+        token: target::token(&args.target, config)?,
         workers: args.workers,
         start_at_unix_ns,
     })
@@ -158,49 +143,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
 fn own_server(args: &LoadArgs, workload: &Workload) -> anyhow::Result<ServerCommand> {
     let executable = std::env::current_exe().context("cannot find the floodline executable")?;
     let mut serve = vec![format!("--max-connections={}", workload.connections.max(1_100))];
-    if let Some(name) = &args.token_env {
+    if let Some(name) = &args.target.token_env {
         serve.push(format!("--token-env={name}"));
     }
     Ok(ServerCommand { executable, args: serve })
-}
-
-fn token(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<Option<Token>> {
-    if let Some(name) = args.token_env.as_ref().or(config.target.token_env.as_ref()) {
-        let token = std::env::var(name).map_err(|_| anyhow!("--token-env {name}: no such variable"))?;
-        return Ok(Some(Token::new(token)));
-    }
-    let Some(path) = &config.target.token_file else {
-        return Ok(None);
-    };
-    let token = std::fs::read_to_string(path).with_context(|| format!("token_file {path}"))?;
-    Ok(Some(Token::new(token.trim())))
-}
-
-/// The progress line: on a terminal only, and on standard error.
-struct ProgressLine {
-    shown: bool,
-    terminal: bool,
-}
-
-impl Default for ProgressLine {
-    fn default() -> Self {
-        Self { shown: false, terminal: std::io::stderr().is_terminal() }
-    }
-}
-
-impl ProgressLine {
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-impl Observer for ProgressLine {
-    fn progress(&mut self, progress: &LoadProgress) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{}", terminal::progress(progress));
-            self.shown = true;
-        }
-    }
 }

@@ -5,8 +5,11 @@ mod exit;
 pub mod list;
 pub mod load;
 pub mod merge;
+mod progress;
 pub mod serve;
 mod signals;
+mod target;
+pub mod test;
 
 use clap::{Parser, Subcommand};
 
@@ -26,10 +29,12 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Offer load to a server and account for every message
     Load(Box<load::LoadArgs>),
+    /// Run the cases, each against a server of its own unless a target is given
+    Test(Box<test::TestArgs>),
     /// Merge the JSON results of several shards into one
     Merge(merge::MergeArgs),
     /// Print the effective configuration as TOML
     Config(config::ConfigArgs),
-    /// List the dialects
+    /// List the cases and the dialects
     List,
 }

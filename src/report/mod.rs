@@ -1,4 +1,5 @@
 //! A result for people and for machines; one file a format.
 
 pub mod json;
+pub mod table;
 pub mod terminal;

@@ -1,5 +1,7 @@
 //! One load from start to result: start or reach the target, offer the load, gather what both sides say.
 
+pub mod control;
+pub mod plan;
 mod server_process;
 
 use std::time::Duration;

@@ -76,16 +76,40 @@ pub(super) fn reason(criterion: &CriterionOutcome) -> Option<String> {
 
 /// Nothing lost, reordered, answered twice, foreign or corrupted.
 pub(super) fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
-    let messages = &results.messages;
-    let counts = &messages.counts;
-    let distance = format!("by up to {} places", units::count(messages.reorder_distance_max));
+    counting_over(&[("", results)])
+}
+
+/// The same over several loads, each with its name: the counts add up, and the evidence says whose they are.
+pub(super) fn counting_over(runs: &[(&str, &LoadTestResults)]) -> Vec<CriterionOutcome> {
+    let missing = |run: &LoadTestResults| missing(&run.messages.missing_ids);
+    let distance = |run: &LoadTestResults| {
+        Some(format!("by up to {} places", units::count(run.messages.reorder_distance_max)))
+    };
     vec![
-        none_of("lost", counts.lost, missing(&messages.missing_ids)),
-        none_of("reordered", counts.reordered, [distance]),
-        none_of("duplicates", counts.duplicates, []),
-        none_of("foreign", counts.foreign, []),
-        none_of("corrupted", counts.corrupted, []),
+        none_over("lost", runs, |run| run.messages.counts.lost, missing),
+        none_over("reordered", runs, |run| run.messages.counts.reordered, distance),
+        none_over("duplicates", runs, |run| run.messages.counts.duplicates, |_| None),
+        none_over("foreign", runs, |run| run.messages.counts.foreign, |_| None),
+        none_over("corrupted", runs, |run| run.messages.counts.corrupted, |_| None),
     ]
+}
+
+/// A criterion that nothing may be counted of, over several loads.
+pub(super) fn none_over(
+    name: &str,
+    runs: &[(&str, &LoadTestResults)],
+    of: impl Fn(&LoadTestResults) -> u64,
+    more: impl Fn(&LoadTestResults) -> Option<String>,
+) -> CriterionOutcome {
+    let evidence = runs.iter().filter(|(_, run)| of(run) > 0).filter_map(|(label, run)| {
+        let said = more(run);
+        if label.is_empty() {
+            return said;
+        }
+        let said = said.map(|said| format!(", {said}")).unwrap_or_default();
+        Some(format!("{} at {label}{said}", units::count(of(run))))
+    });
+    none_of(name, runs.iter().map(|(_, run)| of(run)).sum(), evidence)
 }
 
 /// The first ids that are missing, in a line.
@@ -93,6 +117,19 @@ fn missing(ids: &[String]) -> Option<String> {
     const SHOWN: usize = 3;
     let more = if ids.len() > SHOWN { ", …" } else { "" };
     (!ids.is_empty()).then(|| format!("ids: {}{more}", ids[..ids.len().min(SHOWN)].join(", ")))
+}
+
+/// Every connection of several loads established, and none dropped.
+pub(super) fn connections_over(runs: &[(&str, &LoadTestResults)]) -> CriterionOutcome {
+    let each: Vec<CriterionOutcome> = runs.iter().map(|(_, run)| connections(run)).collect();
+    let requested: u64 = runs.iter().map(|(_, run)| run.connections.requested).sum();
+    let kept: u64 =
+        runs.iter().map(|(_, run)| run.connections.established.saturating_sub(run.connections.dropped)).sum();
+    let evidence = runs.iter().zip(each).filter(|(_, outcome)| outcome.verdict == Verdict::Fail).flat_map(
+        |((label, _), outcome)| outcome.evidence.into_iter().map(move |line| format!("at {label}: {line}")),
+    );
+    let limit = format!("{} established and kept", units::count(requested));
+    counted("connections", limit, units::count(kept), kept == requested, evidence)
 }
 
 /// Every connection established, and none dropped.

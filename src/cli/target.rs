@@ -1,0 +1,57 @@
+//! Flags that say whom the load goes to, for every subcommand that offers load.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use floodline::client::Token;
+use floodline::config::HighVolumeConfig;
+use floodline::dialect::DialectKind;
+use floodline::workload::Target;
+
+/// Whom the load goes to.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// ws:// or wss:// URL of the server [default: a mock server of our own, started and stopped]
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// What to send and how an answer is recognised; see floodline list [default: floodline]
+    #[arg(long)]
+    pub dialect: Option<DialectKind>,
+    /// Process id of a server on this machine, whose CPU and memory are then measured
+    #[arg(long, requires = "target", value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Environment variable that holds the bearer token for the handshake
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// Configuration file [default: floodline.toml in the current directory, where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The target by flag or configuration; `None` for a server of our own.
+pub fn chosen(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Option<Target>> {
+    let url = args.target.as_ref().or(config.target.url.as_ref());
+    url.map(|url| url.parse().context("--target")).transpose()
+}
+
+/// The bearer token, from wherever the flag or the configuration says.
+pub fn token(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Option<Token>> {
+    if let Some(name) = args.token_env.as_ref().or(config.target.token_env.as_ref()) {
+        let token = std::env::var(name).map_err(|_| anyhow!("--token-env {name}: no such variable"))?;
+        return Ok(Some(Token::new(token)));
+    }
+    let Some(path) = &config.target.token_file else {
+        return Ok(None);
+    };
+    let token = std::fs::read_to_string(path).with_context(|| format!("token_file {path}"))?;
+    Ok(Some(Token::new(token.trim())))
+}
+
+/// The environment's settings, without the variable that holds the token, whatever its name.
+pub fn environment_without_token(
+    args: &TargetArgs,
+    environment: impl Iterator<Item = (String, String)>,
+) -> impl Iterator<Item = (String, String)> {
+    environment.filter(|(name, _)| Some(name) != args.token_env.as_ref())
+}

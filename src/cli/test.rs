@@ -1,0 +1,150 @@
+//! `floodline test`: the cases, one table, an exit code.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use floodline::client::Stop;
+use floodline::config::{HighVolumeConfig, Profile, environment};
+use floodline::environment::Environment;
+use floodline::report::json::JsonOutput;
+use floodline::report::table;
+use floodline::result::{CaseResults, TEST_SCHEMA, TestResults, Verdict};
+use floodline::run::plan::{PlanError, Venue};
+use floodline::run::{Peer, ServerCommand};
+use floodline::scenario::{self, Case};
+
+use super::exit::{Failure, code_of};
+use super::progress::ProgressLine;
+use super::signals::on_interrupt;
+use super::target::{self, TargetArgs};
+
+/// Flags of `floodline test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Cases to run; see floodline list [default: all]
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Size of the cases: smoke, quick or full [default: quick]
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Write the results of every case and load to this directory, as JSON
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write all results to this file, or to standard output for -
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the cases, each against a server of its own unless a target is given.
+pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
+    let env = target::environment_without_token(&args.target, environment());
+    let config =
+        HighVolumeConfig::load(args.target.config.as_deref(), env, args.profile).map_err(Failure::usage)?;
+    let cases = cases(&args.cases).map_err(Failure::Usage)?;
+    let venue = venue(&args, &config).map_err(Failure::Usage)?;
+    let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
+    let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
+    if let Some(out) = &args.out {
+        fs::create_dir_all(out)
+            .with_context(|| format!("--out {}", out.display()))
+            .map_err(Failure::Usage)?;
+    }
+    let stop = Stop::default();
+    let on_signal = stop.clone();
+    on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
+
+    let mut results = TestResults {
+        schema: TEST_SCHEMA.to_owned(),
+        verdict: Verdict::Pass,
+        interrupted: false,
+        profile: config.profile.to_string(),
+        cases: Vec::new(),
+        environment: Environment::detect(),
+    };
+    let mut progress = ProgressLine::default();
+    for case in cases {
+        progress.case(case.name);
+        let outcome = case.run(&config, &venue, &stop, &mut progress);
+        progress.clear();
+        match outcome {
+            Ok(found) => {
+                say(&table::case(&found), to_stdout).map_err(Failure::usage)?;
+                if let Some(out) = &args.out {
+                    write_case(out, &found).map_err(Failure::Usage)?;
+                }
+                results.cases.push(found);
+            }
+            Err(PlanError::Stopped) => break,
+            Err(PlanError::Run { phase, source }) => {
+                let failure = Failure::from(source);
+                return Err(failure.context(format!("{}, phase {phase}", case.name)));
+            }
+            Err(error) => return Err(Failure::Unreachable(anyhow!(error).context(case.name))),
+        }
+    }
+    results.interrupted = stop.is_stopped();
+    results.verdict = Verdict::of_all(results.cases.iter().map(|case| case.verdict));
+    say(&table::last_line(&results), to_stdout).map_err(Failure::usage)?;
+    if let Some(out) = &args.out {
+        let output = JsonOutput::open(&out.join("test.json")).map_err(Failure::usage)?;
+        output.write(&results).map_err(Failure::usage)?;
+    }
+    if let Some(json) = json {
+        json.write(&results).map_err(Failure::usage)?;
+    }
+    Ok(if results.interrupted { ExitCode::from(130) } else { code_of(results.verdict) })
+}
+
+fn cases(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
+    if names.is_empty() {
+        return Ok(scenario::ALL.to_vec());
+    }
+    let known = || scenario::ALL.map(|case| case.name).join(", ");
+    names
+        .iter()
+        .map(|name| {
+            scenario::by_name(name).ok_or_else(|| anyhow!("no case is named `{name}`; there are {}", known()))
+        })
+        .collect()
+}
+
+fn venue(args: &TestArgs, config: &HighVolumeConfig) -> anyhow::Result<Venue> {
+    let peer = match target::chosen(&args.target, config)? {
+        Some(target) => Peer::At { target, pid: args.target.pid },
+        None => {
+            let executable = std::env::current_exe().context("cannot find the floodline executable")?;
+            Peer::Own(ServerCommand { executable, args: Vec::new() })
+        }
+    };
+    Ok(Venue {
+        peer,
+        dialect: args.target.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
+        token: target::token(&args.target, config)?,
+    })
+}
+
+/// The table goes to standard output, unless the JSON does.
+fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
+    if json_on_stdout {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
+    std::io::stdout().write_all(text.as_bytes())
+}
+
+/// One file a load, and one with the verdicts of the case.
+fn write_case(out: &Path, case: &CaseResults) -> anyhow::Result<()> {
+    for run in &case.runs {
+        let path = out.join(format!("{}.{}.json", case.name, run.phase));
+        JsonOutput::open(&path)?.write(&run.run)?;
+    }
+    let verdicts = CaseResults { runs: Vec::new(), ..case.clone() };
+    JsonOutput::open(&out.join(format!("{}.json", case.name)))?.write(&verdicts)?;
+    Ok(())
+}
