@@ -177,11 +177,12 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
             Message::Ping(_) => self.flushing = true,
             Message::Pong(_) | Message::Frame(_) => {}
             Message::Close(frame) => {
+                // By the code alone: the text beside it is whatever the peer likes.
+                let refused = frame.as_ref().is_some_and(|frame| frame.code == CloseCode::Again);
                 let reason = frame.map_or_else(
                     || "closed by the server without a code".to_owned(),
                     |frame| format!("closed by the server: {} {}", u16::from(frame.code), frame.reason),
                 );
-                let refused = reason.contains(&u16::from(CloseCode::Again).to_string());
                 return Err(End { refused, reason: reason.trim_end().to_owned() });
             }
         }
