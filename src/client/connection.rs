@@ -100,7 +100,7 @@ pub(super) struct Connection<S: Transport, C: Clock + Unpin, D> {
     queued_bytes: u64,
     /// The send lateness of every sequence below this has been recorded.
     attempted: u64,
-    /// While blocked: the instants that come due behind the backlog.
+    /// Runs ahead of the schedule while it is blocked: the instants from `attempted` on, behind the backlog.
     attempts: Option<DueTimes>,
     blocked: Blocked,
     backpressure_signals: u64,
@@ -329,7 +329,6 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
                 self.queued_bytes = self.ws.get_ref().written_bytes();
                 if let Some(since_ns) = self.blocked.since_ns.take() {
                     self.blocked.total_ns += self.ws.get_ref().write_ns().saturating_sub(since_ns);
-                    self.attempts = None;
                 }
                 Ok(Poll::Ready(()))
             }
@@ -384,10 +383,13 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
                 self.attempted = queued.sequence + 1;
             }
         }
-        let attempts = self.attempts.get_or_insert_with(|| {
-            self.attempted = self.ledger.next_sequence();
-            due_times.clone()
-        });
+        // While part of an earlier backlog is still to be sent, whatever was attempted then must not count again.
+        let next = self.ledger.next_sequence();
+        if self.attempts.is_none() || self.attempted <= next {
+            self.attempted = next;
+            self.attempts = Some(due_times.clone());
+        }
+        let Some(attempts) = &mut self.attempts else { return };
         while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.start_ns + due_ns)
             && due_ns <= self.shared.tick_ns.get()
         {
@@ -449,7 +451,11 @@ impl<S: Transport, C: Clock + Unpin, D: Session + Unpin> Future for Connection<S
         let this = self.get_mut();
         this.slot.register(cx.waker());
         if let Pace::Open(due_times) = &mut this.pace {
-            due_times.truncate(this.shared.end_ns.get() - this.shared.start_ns);
+            let end_ns = this.shared.end_ns.get() - this.shared.start_ns;
+            due_times.truncate(end_ns);
+            if let Some(attempts) = &mut this.attempts {
+                attempts.truncate(end_ns);
+            }
         }
         if this.shared.phase.get() < Phase::Closing {
             match this.exchange(cx) {
