@@ -416,6 +416,7 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
     fn report(&mut self) {
         self.ledger.abandon();
         let sent = self.ledger.counts().sent;
+        self.end_blocked(sent);
         let due = match &mut self.pace {
             // Messages that were queued and never left have been taken from the schedule too.
             Pace::Open(due_times) => {
@@ -428,9 +429,6 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
             // Signals of a server that never says which message they are about.
             (0..self.backpressure_signals).for_each(|_| ledger.unattributed());
         }
-        if let Some(since_ns) = self.blocked.since_ns.take() {
-            self.blocked.total_ns += self.shared.clock.now_ns().saturating_sub(since_ns);
-        }
         let report = ConnectionReport {
             index: self.index,
             due,
@@ -441,6 +439,24 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
             end: self.end.take(),
         };
         self.slot.report(report);
+    }
+}
+
+impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
+    /// What was attempted and still has not left, of `sent` that have, waited in vain: that is waiting too.
+    fn end_blocked(&mut self, sent: u64) {
+        let Some(since_ns) = self.blocked.since_ns.take() else { return };
+        let now_ns = self.shared.clock.now_ns();
+        self.blocked.total_ns += now_ns.saturating_sub(since_ns);
+        self.blocked.messages += self.attempted.saturating_sub(sent);
+        let Pace::Open(due_times) = &self.pace else { return };
+        let first_due_ns = match self.batch.get(self.confirmed) {
+            Some(queued) => queued.due_ns,
+            None => due_times.peek().map(|due_ns| self.shared.start_ns + due_ns),
+        };
+        if let Some(due_ns) = first_due_ns {
+            self.blocked.max_ns = self.blocked.max_ns.max(now_ns.saturating_sub(due_ns));
+        }
     }
 }
 

@@ -1,0 +1,10 @@
+//! The load generator through the public API, against the project's own server and against peers that misbehave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "client/clean.rs"]
+mod clean;
+#[path = "client/hostile.rs"]
+mod hostile;
+#[path = "client/support.rs"]
+mod support;
