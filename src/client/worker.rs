@@ -127,9 +127,16 @@ where
         let mut control = self.control.clone();
         for (place, &index) in self.connections.iter().enumerate() {
             let turn_ns = begun_ns + (ramp_ns as f64 * place as f64 / self.connections.len() as f64) as u64;
-            let wait_ns = turn_ns.saturating_sub(self.clock.now_ns());
-            if wait_ns > 0 {
-                tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+            let turn = Duration::from_nanos(turn_ns.saturating_sub(self.clock.now_ns()));
+            // The handshakes under way go on while the next one's turn is awaited.
+            let handshakes = async {
+                while let Some(outcome) = under_way.next().await {
+                    opened.add(outcome, &mut open);
+                }
+                std::future::pending::<()>().await;
+            };
+            if !turn.is_zero() {
+                let _ = tokio::time::timeout(turn, handshakes).await;
             }
             if *control.borrow_and_update() != Control::Run {
                 break;
