@@ -215,10 +215,10 @@ where
         }
         drop((opened_sender, report_sender));
         let opened: Vec<Opened> = opened.iter().collect_exactly(shares.len(), &reports)?;
-        let connections = self.connections_opened(opened)?;
         if stop.is_stopped() {
             return Err(ClientError::Stopped);
         }
+        let connections = self.connections_opened(opened)?;
         let start_ns = self.start_ns(&clock, unix_origin_ns);
         let (mut collector, recorders) = Collector::new(shares.len(), start_ns);
         observer.started();
@@ -236,6 +236,9 @@ where
             &progress,
         )?;
         let ended_ns = reports.iter().map(|report| report.ended_ns).max().unwrap_or(start_ns);
+        if ended_ns == start_ns {
+            return Err(ClientError::Stopped);
+        }
         let offered_for = Duration::from_nanos(ended_ns.saturating_sub(start_ns));
         let (total, windows) = collector.finish();
         let summed = Summed::of(&self.workload, reports, offered_for, connections);

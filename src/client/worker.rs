@@ -148,8 +148,15 @@ where
                 opened.add(outcome, &mut open);
             }
         }
-        while let Some(outcome) = under_way.next().await {
-            opened.add(outcome, &mut open);
+        let rest = async {
+            while let Some(outcome) = under_way.next().await {
+                opened.add(outcome, &mut open);
+            }
+        };
+        tokio::select! {
+            () = rest => {}
+            // Whoever wants the load to end does not want to wait for a peer that never answers.
+            _ = control.wait_for(|control| *control != Control::Run) => {}
         }
         open.sort_by_key(|connection| connection.index);
         opened.established = open.len() as u64;
@@ -306,6 +313,10 @@ struct Conductor<'a, C> {
 impl<C: Clock> Conductor<'_, C> {
     async fn conduct(&mut self) -> std::io::Result<()> {
         self.sleep_until(self.shared.start_ns).await?;
+        if *self.control.borrow() != Control::Run {
+            self.shared.end_ns.set(self.shared.start_ns);
+            return Ok(());
+        }
         self.shared.phase.set(Phase::Loading);
         self.shared.tick_ns.set(self.shared.clock.now_ns());
         self.slots.iter().for_each(|slot| slot.wake());
