@@ -194,10 +194,12 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
         let answer = self.session.decode(frame);
         let queue_depth = match answer {
             Answer::Processed { sequence, lane, intact, queue_depth } => {
-                if !intact {
+                let class = self.ledger.answered(sequence, lane);
+                // What was never sent has no content to compare with.
+                if !intact && class != Class::Foreign {
                     self.ledger.corrupted();
                 }
-                if let Class::Answered(flight) = self.ledger.answered(sequence, lane) {
+                if let Class::Answered(flight) = class {
                     self.record_answer(flight, received_ns);
                 }
                 queue_depth
