@@ -6,5 +6,7 @@
 mod clean;
 #[path = "client/hostile.rs"]
 mod hostile;
+#[path = "client/stalls.rs"]
+mod stalls;
 #[path = "client/support.rs"]
 mod support;

@@ -136,7 +136,6 @@ impl Asked {
 pub enum Act {
     Text(String),
     Binary(Vec<u8>),
-    Ping(Vec<u8>),
     /// Bytes past the WebSocket layer.
     Raw(Vec<u8>),
     Close(u16, &'static str),
@@ -166,10 +165,9 @@ pub async fn converse(stream: TcpStream, mut script: Script) {
 /// Does it; whether the connection goes on.
 async fn perform(ws: &mut WebSocketStream<TcpStream>, act: Act) -> bool {
     // Where the client has gone, so be it: what it counted is what a test looks at.
-    let done = match act {
+    match act {
         Act::Text(text) => ws.send(Message::text(text)).await.is_ok(),
         Act::Binary(bytes) => ws.send(Message::binary(bytes)).await.is_ok(),
-        Act::Ping(payload) => ws.send(Message::Ping(payload.into())).await.is_ok(),
         Act::Raw(bytes) => ws.get_mut().write_all(&bytes).await.is_ok(),
         Act::Close(code, reason) => {
             let frame = CloseFrame { code: code.into(), reason: reason.into() };
@@ -182,8 +180,7 @@ async fn perform(ws: &mut WebSocketStream<TcpStream>, act: Act) -> bool {
             socket.set_linger(Some(Duration::ZERO)).unwrap();
             false
         }
-    };
-    done
+    }
 }
 
 /// A frame as it stands on the wire; `first` holds the final bit and the opcode. Never masked.
@@ -234,7 +231,7 @@ pub fn offer(workload: Workload, target: &Target) -> LoadMeasurement {
     measured
 }
 
-/// Stops the load as soon as it starts to count.
+/// Stops the load once its connections are open, before the first message is due.
 pub struct StopAtStart(pub Stop);
 
 impl Observer for StopAtStart {
