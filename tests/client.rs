@@ -4,6 +4,8 @@
 
 #[path = "client/clean.rs"]
 mod clean;
+#[path = "client/control.rs"]
+mod control;
 #[path = "client/hostile.rs"]
 mod hostile;
 #[path = "client/stalls.rs"]

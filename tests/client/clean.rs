@@ -28,8 +28,7 @@ fn an_open_loop_sends_each_due_message_once_and_gets_each_answer() {
             // Rates × payload stay at what any machine moves over loopback in the time.
             for (payload_bytes, rate) in [(0, 2_000.0), (64, 2_000.0), (1_024, 2_000.0), (300 << 10, 100.0)] {
                 for (connections, workers) in [(1, 1), (20, 2)] {
-                    let workload =
-                        Workload { arrival, payload_bytes, ..open_loop(rate, connections, 0.2) };
+                    let workload = Workload { arrival, payload_bytes, ..open_loop(rate, connections, 0.2) };
                     let due = due_by_schedule(&workload);
                     let measured = client(workload.clone(), &target(server.address()))
                         .workers(workers)

@@ -175,7 +175,10 @@ fn rows() -> Vec<Row> {
             "an answer in single bytes",
             || {
                 at_hit(|asked| {
-                    frame(0x81, asked.answer().as_bytes()).into_iter().map(|byte| Act::Raw(vec![byte])).collect()
+                    frame(0x81, asked.answer().as_bytes())
+                        .into_iter()
+                        .map(|byte| Act::Raw(vec![byte]))
+                        .collect()
                 })
             },
             ALL,

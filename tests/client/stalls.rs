@@ -40,7 +40,8 @@ fn assert_stall_is_the_servers(measured: &floodline::client::LoadMeasurement, ra
 fn a_stall_shows_in_the_latency_of_all_that_came_due_in_it() {
     within_patience(|| {
         let server = server(stalling());
-        let measured = offer(Workload { payload_bytes: 64, ..open_loop(1_000.0, 4, 3.0) }, &target(server.address()));
+        let measured =
+            offer(Workload { payload_bytes: 64, ..open_loop(1_000.0, 4, 3.0) }, &target(server.address()));
         assert_eq!(measured.messages.counts.answered, 3_000);
         assert_stall_is_the_servers(&measured, 1_000.0);
     });
@@ -113,7 +114,8 @@ fn a_peer_that_reads_in_bursts_blocks_without_making_sends_late() {
         assert!(blocked.messages > 0, "{blocked:?}");
         assert_eq!(measured.total.send_lateness.len(), 7_500);
         let limit = Duration::from_millis(300);
-        let (late, waited) = (above(&measured.total.send_lateness, limit), above(&measured.total.latency, limit));
+        let (late, waited) =
+            (above(&measured.total.send_lateness, limit), above(&measured.total.latency, limit));
         assert!(late * 10 <= waited, "{late} sends were late, {waited} answers");
     });
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use floodline::client::{ClientError, HighVolumeThroughputClient, LoadMeasurement, Observer, Stop, TcpConnect};
+use floodline::client::{
+    ClientError, HighVolumeThroughputClient, LoadMeasurement, Observer, Stop, TcpConnect,
+};
 use floodline::dialect::{Floodline, RequestKind};
 use floodline::record::LatencyHistogram;
 use floodline::workload::{Offered, Target, Workload};
