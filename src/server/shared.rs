@@ -111,7 +111,8 @@ impl<'a> OpenConnection<'a> {
         let taken = shared
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < max).then_some(open + 1));
-        taken.is_ok().then_some(Self(shared))
+        // Lazily: what is made and not used would give back a place that was never taken.
+        taken.is_ok().then(|| Self(shared))
     }
 }
 
