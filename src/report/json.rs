@@ -61,12 +61,17 @@ impl JsonOutput {
         let (path, written) = match self {
             Self::Stdout => (PathBuf::from("standard output"), write_to(io::stdout().lock(), value)),
             Self::File { path, file } => {
-                let written = file.set_len(0).and_then(|()| write_to(&file, value));
+                let written = empty(&file).and_then(|()| write_to(&file, value));
                 (path, written)
             }
         };
         written.map_err(|cause| WriteError { path, cause })
     }
+}
+
+/// Empties a file. A pipe or a device, which a path may name as well, has nothing to empty and refuses it.
+fn empty(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
 }
 
 fn write_to(mut output: impl Write, value: &impl Serialize) -> io::Result<()> {
