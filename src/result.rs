@@ -393,14 +393,20 @@ pub enum MergeError {
         /// The shard.
         shard: String,
     },
+    /// The others do not make a whole.
+    #[error("shard {shard} is missing")]
+    ShardMissing {
+        /// The first that is.
+        shard: String,
+    },
 }
 
 impl LoadTestResults {
-    /// One result from those of several shards of the same load. Percentiles are taken anew from the merged histograms;
+    /// One result from those of all shards of the same load. Percentiles are taken anew from the merged histograms;
     /// those of the windows, which carry none, become null. The verdict is the worst of all; judge anew for a better.
     ///
     /// # Errors
-    /// Where the results are not shards of one load.
+    /// Where the results are not shards of one load, or not all of them.
     pub fn merge(results: Vec<Self>) -> Result<Self, MergeError> {
         let mut rest = results.into_iter();
         let mut merged = rest.next().ok_or(MergeError::Empty)?;
@@ -413,6 +419,11 @@ impl LoadTestResults {
             seen.push(other.shard.index);
             merged.absorb(other);
         }
+        let of = merged.shard.of;
+        if let Some(index) = (0..of).find(|index| !seen.contains(index)) {
+            return Err(MergeError::ShardMissing { shard: Shard { index, of }.to_string() });
+        }
+        merged.shard = Shard::default();
         merged.measure();
         Ok(merged)
     }
