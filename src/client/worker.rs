@@ -56,6 +56,12 @@ pub(super) enum Control {
     Abort,
 }
 
+impl Control {
+    fn is_end(&self) -> bool {
+        *self != Self::Run
+    }
+}
+
 /// What a worker needs to start the load, given to all at once.
 pub(super) struct Start {
     pub(super) start_ns: u64,
@@ -127,36 +133,30 @@ where
         let mut control = self.control.clone();
         for (place, &index) in self.connections.iter().enumerate() {
             let turn_ns = begun_ns + (ramp_ns as f64 * place as f64 / self.connections.len() as f64) as u64;
-            let turn = Duration::from_nanos(turn_ns.saturating_sub(self.clock.now_ns()));
+            let wait_ns = turn_ns.saturating_sub(self.clock.now_ns());
+            let turn = tokio::time::sleep(Duration::from_nanos(wait_ns));
+            tokio::pin!(turn);
             // The handshakes under way go on while the next one's turn is awaited.
-            let handshakes = async {
-                while let Some(outcome) = under_way.next().await {
-                    opened.add(outcome, &mut open);
+            while wait_ns > 0 {
+                tokio::select! {
+                    biased;
+                    () = &mut turn => break,
+                    Ok(_) = control.wait_for(Control::is_end) => break,
+                    Some(outcome) = under_way.next() => opened.add(outcome, &mut open),
                 }
-                std::future::pending::<()>().await;
-            };
-            if !turn.is_zero() {
-                let _ = tokio::time::timeout(turn, handshakes).await;
             }
-            if *control.borrow_and_update() != Control::Run {
+            if control.borrow_and_update().is_end() {
                 break;
             }
             under_way.push(self.handshake(index));
             while under_way.len() >= HANDSHAKES_AT_ONCE
-                && let Some(outcome) = under_way.next().await
+                && let Some(outcome) = next_unless_ended(&mut under_way, &mut control).await
             {
                 opened.add(outcome, &mut open);
             }
         }
-        let rest = async {
-            while let Some(outcome) = under_way.next().await {
-                opened.add(outcome, &mut open);
-            }
-        };
-        tokio::select! {
-            () = rest => {}
-            // Whoever wants the load to end does not want to wait for a peer that never answers.
-            _ = control.wait_for(|control| *control != Control::Run) => {}
+        while let Some(outcome) = next_unless_ended(&mut under_way, &mut control).await {
+            opened.add(outcome, &mut open);
         }
         open.sort_by_key(|connection| connection.index);
         opened.established = open.len() as u64;
@@ -270,6 +270,17 @@ where
                 Err(_) => Err((index, ConnectError::TimedOut { seconds: limit.as_secs_f64() })),
             }
         }
+    }
+}
+
+/// The next to be ready; none where none is left, or the load was ended: then nobody waits for a slow handshake.
+async fn next_unless_ended<F: Future>(
+    under_way: &mut FuturesUnordered<F>,
+    control: &mut watch::Receiver<Control>,
+) -> Option<F::Output> {
+    tokio::select! {
+        outcome = under_way.next() => outcome,
+        Ok(_) = control.wait_for(Control::is_end) => None,
     }
 }
 
