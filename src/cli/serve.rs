@@ -15,7 +15,7 @@ use floodline::units::{parse_bytes, parse_duration};
 use floodline::{allocator, units};
 
 use super::exit::Failure;
-use super::signals::interrupted;
+use super::signals::Interrupts;
 
 /// File descriptors beside those of the connections.
 const SPARE_FILES: u64 = 64;
@@ -72,6 +72,8 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     ensure_open_files(args.max_connections as u64 + SPARE_FILES).context("--max-connections")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before the line that says we are ready: whoever reads it may stop us at once.
+        let mut interrupts = Interrupts::listen()?;
         let server = HighVolumeWebSocketServer::spawn(config(args)?)?;
         let listening = Listening { listening: server.url(), pid: std::process::id() };
         let mut out = std::io::stdout();
@@ -79,10 +81,12 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         out.flush()?;
         if until_stdin_closes {
             // Ctrl-C reaches the whole process group; the process that we belong to decides when we stop.
-            let _quiet = tokio::signal::ctrl_c();
-            stdin_closed().await;
+            tokio::select! {
+                () = stdin_closed() => {}
+                () = interrupts.terminated() => {}
+            }
         } else {
-            interrupted().await?;
+            interrupts.next().await;
         }
         let summary = server.shutdown().await?;
         if summary.cut_off > 0 {
