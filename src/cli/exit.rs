@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use floodline::client::{ClientError, ConnectError};
+use floodline::dialect::DialectError;
 use floodline::result::Verdict;
 use floodline::run::RunError;
 
@@ -51,10 +52,16 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Client(ClientError::Stopped) => Self::Interrupted,
-            RunError::Connect(ConnectError::UnusableToken | ConnectError::NoRoots { .. })
+            RunError::Limit(_) => Self::Usage(anyhow::Error::from(error).context("--connections")),
+            RunError::Dialect(DialectError::PayloadTooSmall { .. }) => {
+                Self::Usage(anyhow::Error::from(error).context("--payload-bytes"))
+            }
+            RunError::Connect(ConnectError::UnusableToken)
+            | RunError::Client(ClientError::Unreachable { first: ConnectError::UnusableToken, .. }) => {
+                Self::Usage(anyhow::Error::from(ConnectError::UnusableToken).context("--token-env"))
+            }
+            RunError::Connect(ConnectError::NoRoots { .. })
             | RunError::Workload(_)
-            | RunError::Dialect(_)
-            | RunError::Limit(_)
             | RunError::Sampler(_)
             | RunError::Client(ClientError::Worker(_)) => Self::usage(error),
             RunError::Connect(_)

@@ -1,14 +1,16 @@
 //! `floodline load`: one load, accounted for.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use floodline::client::Stop;
 use floodline::config::{HighVolumeConfig, environment};
+use floodline::dialect::DialectKind;
 use floodline::pacer::PacerKind;
 use floodline::report::json::JsonOutput;
 use floodline::report::terminal;
@@ -16,7 +18,7 @@ use floodline::run::{LoadPlan, Peer, ServerCommand, run_load};
 use floodline::scenario::load::{LatencyLimit, judge};
 use floodline::schedule::Arrival;
 use floodline::units::{parse_bytes, parse_duration};
-use floodline::workload::{Offered, Shard, Workload};
+use floodline::workload::{Offered, Shard, Workload, WorkloadError};
 
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
@@ -29,10 +31,10 @@ pub struct LoadArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Messages per second over all connections, or max for a closed loop [default: 10000]
-    #[arg(long, value_name = "RATE|max")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE|max")]
     rate: Option<Offered>,
     /// Connections over all shards [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     connections: Option<u32>,
     /// How long load is offered [default: 10s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
@@ -66,7 +68,7 @@ pub struct LoadArgs {
     seed: Option<u64>,
     /// Worker threads [default: half of the cores]
     #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    workers: Option<NonZeroUsize>,
     /// Offer only this part of the load, as one of several processes or machines
     #[arg(long, default_value = "0/1", value_name = "I/N")]
     shard: Shard,
@@ -83,7 +85,8 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     let env = target::environment_without_token(&args.target, environment());
     let config = HighVolumeConfig::load(args.target.config.as_deref(), env, None).map_err(Failure::usage)?;
     let plan = plan(&args, &config).map_err(Failure::Usage)?;
-    let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
+    let json =
+        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
@@ -99,7 +102,7 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
         std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)?;
     }
     if let Some(json) = json {
-        json.write(&results).map_err(Failure::usage)?;
+        json.write(&results).context("--json").map_err(Failure::Usage)?;
     }
     Ok(if results.interrupted { ExitCode::from(130) } else { code_of(results.verdict) })
 }
@@ -110,19 +113,27 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         offered: args.rate.unwrap_or(Offered::Rate(load.rate)),
         connections: args.connections.unwrap_or(load.connections),
         duration: args.duration.unwrap_or(load.duration),
-        arrival: args.arrival.map_or_else(|| load.arrival.parse(), Ok)?,
+        arrival: args.arrival.map_or_else(|| load.arrival.parse(), Ok).context("load.arrival")?,
         payload_bytes: usize::try_from(args.payload_bytes.unwrap_or(load.payload_bytes))?,
         window: args.window.unwrap_or(load.window) as usize,
         answer_timeout: args.answer_timeout.unwrap_or(load.answer_timeout),
         seed: args.seed.unwrap_or(load.seed),
-        pacer: args.pacer.map_or_else(|| load.pacer.parse(), Ok)?,
+        pacer: args.pacer.map_or_else(|| load.pacer.parse(), Ok).context("load.pacer")?,
         shard: args.shard,
         ramp_up: args.ramp_up,
         connect_timeout: args.connect_timeout,
     }
-    .validated()?;
+    .validated()
+    .map_err(|error| {
+        let flag = flag_of(&error);
+        anyhow!(error).context(flag)
+    })?;
+    let dialect = target::dialect(&args.target, config)?;
     let peer = match target::chosen(&args.target, config)? {
         Some(target) => Peer::At { target, pid: args.target.pid },
+        None if dialect != DialectKind::Floodline => {
+            bail!("--dialect {dialect}: the own server does not speak it, so a --target is needed")
+        }
         None => Peer::Own(own_server(args, &workload)?),
     };
     let start_at_unix_ns = args
@@ -133,11 +144,23 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
     Ok(LoadPlan {
         workload,
         peer,
-        dialect: args.target.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
+        dialect,
         token: target::token(&args.target, config)?,
-        workers: args.workers,
+        workers: args.workers.map(NonZeroUsize::get),
         start_at_unix_ns,
     })
+}
+
+/// The flag that an error is about.
+fn flag_of(error: &WorkloadError) -> &'static str {
+    match error {
+        WorkloadError::NoConnections => "--connections",
+        WorkloadError::EmptyShard { .. } => "--shard",
+        WorkloadError::NoDuration => "--duration",
+        WorkloadError::NoWindow => "--window",
+        WorkloadError::PayloadTooLarge { .. } => "--payload-bytes",
+        WorkloadError::NoAnswerTimeout => "--answer-timeout",
+    }
 }
 
 fn own_server(args: &LoadArgs, workload: &Workload) -> anyhow::Result<ServerCommand> {

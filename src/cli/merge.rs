@@ -31,7 +31,8 @@ pub struct MergeArgs {
 
 /// Merges, judges anew, reports.
 pub fn run(args: &MergeArgs) -> Result<ExitCode, Failure> {
-    let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
+    let json =
+        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
     let shards: Result<Vec<_>, _> = args.results.iter().map(|path| read(path)).collect();
     let mut merged = LoadTestResults::merge(shards.map_err(Failure::Usage)?).map_err(Failure::usage)?;
     judge(&mut merged, &HighVolumeConfig::default().limits, &args.limit);
@@ -42,7 +43,7 @@ pub fn run(args: &MergeArgs) -> Result<ExitCode, Failure> {
         std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)?;
     }
     if let Some(json) = json {
-        json.write(&merged).map_err(Failure::usage)?;
+        json.write(&merged).context("--json").map_err(Failure::Usage)?;
     }
     Ok(code_of(merged.verdict))
 }

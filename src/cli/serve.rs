@@ -10,7 +10,9 @@ use clap::Args;
 use floodline::limits::ensure_open_files;
 use floodline::run::Listening;
 use floodline::sampler::ProcessProbe;
-use floodline::server::{HighVolumeWebSocketServer, MemoryProbe, Secret, ServerConfig, ServerFault};
+use floodline::server::{
+    HighVolumeWebSocketServer, MemoryProbe, Secret, ServeError, ServerConfig, ServerConfigError, ServerFault,
+};
 use floodline::units::{parse_bytes, parse_duration};
 use floodline::{allocator, units};
 
@@ -74,7 +76,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         // Before the line that says we are ready: whoever reads it may stop us at once.
         let mut interrupts = Interrupts::listen()?;
-        let server = HighVolumeWebSocketServer::spawn(config(args)?)?;
+        let server = HighVolumeWebSocketServer::spawn(config(args)?).map_err(named)?;
         let listening = Listening { listening: server.url(), pid: std::process::id() };
         let mut out = std::io::stdout();
         writeln!(out, "{}", serde_json::to_string(&listening)?)?;
@@ -94,6 +96,21 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Puts the flag in front of what is wrong with its value.
+fn named(error: ServeError) -> anyhow::Error {
+    let flag = match &error {
+        ServeError::Listen { .. } => "--listen".to_owned(),
+        ServeError::Config(ServerConfigError::Token) => "--token-env".to_owned(),
+        ServeError::Config(ServerConfigError::OutOfRange { setting, .. }) => match *setting {
+            "share" | "at" | "duration" => "--fault".to_owned(),
+            "max_message_bytes" => "--max-message".to_owned(),
+            setting => format!("--{}", setting.replace('_', "-")),
+        },
+        ServeError::Thread { .. } => return error.into(),
+    };
+    anyhow::Error::from(error).context(flag)
 }
 
 fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {

@@ -31,8 +31,16 @@ pub struct TargetArgs {
 
 /// The target by flag or configuration; `None` for a server of our own.
 pub fn chosen(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Option<Target>> {
-    let url = args.target.as_ref().or(config.target.url.as_ref());
-    url.map(|url| url.parse().context("--target")).transpose()
+    match (&args.target, &config.target.url) {
+        (Some(url), _) => Ok(Some(url.parse().context("--target")?)),
+        (None, Some(url)) => Ok(Some(url.parse().context("target.url")?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The dialect by flag or configuration.
+pub fn dialect(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<DialectKind> {
+    args.dialect.map_or_else(|| config.target.dialect.parse(), Ok).context("target.dialect")
 }
 
 /// The bearer token, from wherever the flag or the configuration says.

@@ -48,7 +48,8 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
         HighVolumeConfig::load(args.target.config.as_deref(), env, args.profile).map_err(Failure::usage)?;
     let cases = cases(&args.cases).map_err(Failure::Usage)?;
     let venue = venue(&args, &config).map_err(Failure::Usage)?;
-    let json = args.json.as_deref().map(JsonOutput::open).transpose().map_err(Failure::usage)?;
+    let json =
+        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
     if let Some(out) = &args.out {
         fs::create_dir_all(out)
@@ -124,7 +125,7 @@ fn venue(args: &TestArgs, config: &HighVolumeConfig) -> anyhow::Result<Venue> {
     };
     Ok(Venue {
         peer,
-        dialect: args.target.dialect.map_or_else(|| config.target.dialect.parse(), Ok)?,
+        dialect: target::dialect(&args.target, config)?,
         token: target::token(&args.target, config)?,
     })
 }

@@ -137,11 +137,12 @@ where
             let turn = tokio::time::sleep(Duration::from_nanos(wait_ns));
             tokio::pin!(turn);
             // The handshakes under way go on while the next one's turn is awaited.
-            while wait_ns > 0 {
+            let mut waiting = wait_ns > 0;
+            while waiting {
                 tokio::select! {
                     biased;
-                    () = &mut turn => break,
-                    Ok(_) = control.wait_for(Control::is_end) => break,
+                    () = &mut turn => waiting = false,
+                    Ok(_) = control.wait_for(Control::is_end) => waiting = false,
                     Some(outcome) = under_way.next() => opened.add(outcome, &mut open),
                 }
             }
