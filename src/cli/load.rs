@@ -25,6 +25,10 @@ use super::progress::ProgressLine;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
 
+/// Connections that the own server allows beyond those of the load: the last ones may not be gone yet when a new one
+/// comes in their place.
+const SPARE_CONNECTIONS: u32 = 64;
+
 /// Flags of `floodline load`; what is not given comes from the environment, floodline.toml, or the defaults.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
@@ -165,7 +169,9 @@ fn flag_of(error: &WorkloadError) -> &'static str {
 
 fn own_server(args: &LoadArgs, workload: &Workload) -> anyhow::Result<ServerCommand> {
     let executable = std::env::current_exe().context("cannot find the floodline executable")?;
-    let mut serve = vec![format!("--max-connections={}", workload.connections.max(1_100))];
+    // No more than it needs: it checks the limit of open files against this.
+    let connections = workload.connections.saturating_add(SPARE_CONNECTIONS);
+    let mut serve = vec![format!("--max-connections={connections}")];
     if let Some(name) = &args.target.token_env {
         serve.push(format!("--token-env={name}"));
     }

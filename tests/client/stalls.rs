@@ -98,7 +98,7 @@ fn a_peer_that_reads_in_bursts_blocks_without_making_sends_late() {
             while let Some(Ok(message)) = ws.next().await {
                 let Message::Text(text) = message else { continue };
                 read += 1;
-                if read % 250 == 0 {
+                if read.is_multiple_of(250) {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 if ws.send(Message::text(Asked::read_answer(&text))).await.is_err() {
