@@ -1,0 +1,15 @@
+//! The command from outside: the built binary, its exit codes, what it prints and what it leaves behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+// Signals, descriptors and process tables: the command is complete on Unix only.
+#![cfg(unix)]
+
+mod contract;
+mod faults;
+mod interrupt;
+mod load;
+mod process;
+mod serve;
+mod servers;
+mod target;
+mod third_party;
+mod usage;

@@ -1,0 +1,93 @@
+//! Servers of other people's, in this process: good, bad and silent ones.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_tungstenite::tungstenite::{Message, accept};
+
+use crate::process::wait_until;
+
+/// A listener that treats each connection alike, on threads that end with the test.
+pub struct TestServer {
+    pub url: String,
+    connections: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
+}
+
+impl TestServer {
+    fn start(serve: impl Fn(TcpStream, &AtomicU64) + Clone + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let (connections, messages) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let server = Self { url, connections: Arc::clone(&connections), messages: Arc::clone(&messages) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (serve, messages) = (serve.clone(), Arc::clone(&messages));
+                std::thread::spawn(move || serve(stream, &messages));
+            }
+        });
+        server
+    }
+
+    /// Sends each message back.
+    pub fn echo() -> Self {
+        Self::start(|stream, messages| serve_websocket(stream, messages, true))
+    }
+
+    /// Completes the handshake, reads, and never answers.
+    pub fn silent() -> Self {
+        Self::start(|stream, messages| serve_websocket(stream, messages, false))
+    }
+
+    /// Answers as a web server does.
+    pub fn http() -> Self {
+        Self::start(|mut stream, _| {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        })
+    }
+
+    /// Closes as soon as somebody connects.
+    pub fn closes() -> Self {
+        Self::start(|stream, _| drop(stream))
+    }
+
+    /// Accepts and says nothing, ever.
+    pub fn mute() -> Self {
+        Self::start(|mut stream, _| {
+            let mut buffer = [0; 4_096];
+            while stream.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {}
+        })
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many messages have come in over all connections.
+    pub fn await_messages(&self, count: u64) {
+        wait_until("messages", || (self.messages.load(Ordering::SeqCst) >= count).then_some(()));
+    }
+
+    /// Waits until so many connections have come in.
+    pub fn await_connections(&self, count: u64) {
+        wait_until("connections", || (self.connections() >= count).then_some(()));
+    }
+}
+
+fn serve_websocket(stream: TcpStream, messages: &AtomicU64, answer: bool) {
+    stream.set_nodelay(true).unwrap();
+    let Ok(mut socket) = accept(stream) else { return };
+    while let Ok(message) = socket.read() {
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            messages.fetch_add(1, Ordering::SeqCst);
+            if answer && socket.send(message).is_err() {
+                return;
+            }
+        }
+    }
+}
