@@ -3,10 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +23,9 @@ use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 
 use super::transport::Transport;
 use crate::workload::Target;
+
+/// How long the resolver may take: twice the 5 s after which glibc's asks again (resolv.conf(5), `timeout`).
+const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A secret that goes into a handshake and nowhere else: printing it shows nothing.
 #[derive(Clone)]
@@ -140,10 +144,7 @@ impl TcpConnect {
     pub fn new(target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
         let host = target.host().to_owned();
         let unresolved = |cause| ConnectError::Resolve { host: host.clone(), cause };
-        let addresses: Arc<[SocketAddr]> =
-            std::net::ToSocketAddrs::to_socket_addrs(&(target.host(), target.port()))
-                .map_err(unresolved)?
-                .collect();
+        let addresses: Arc<[SocketAddr]> = resolve(&host, target.port()).map_err(unresolved)?.into();
         if addresses.is_empty() {
             return Err(unresolved(io::Error::other("no address")));
         }
@@ -193,6 +194,24 @@ impl Connect for TcpConnect {
         }
         Ok(request)
     }
+}
+
+/// The addresses of a host, within [`RESOLVE_WITHIN`]: the system's resolver takes no time-out, so where it has no
+/// answer, it is left behind on its thread.
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (sender, resolved) = mpsc::channel();
+    let query = (host.to_owned(), port);
+    std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+        // The receiver is gone where it took too long.
+        let _ = sender.send(query.to_socket_addrs().map(Vec::from_iter));
+    })?;
+    resolved.recv_timeout(RESOLVE_WITHIN).unwrap_or_else(|_| {
+        let cause = format!("no answer within {} s", RESOLVE_WITHIN.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, cause))
+    })
 }
 
 fn tls_connector() -> Result<TlsConnector, ConnectError> {
