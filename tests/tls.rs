@@ -48,7 +48,7 @@ impl TlsServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(terminate_tls(listener, acceptor, address));
         });
-        Self { port, certificate, plain: plain }
+        Self { port, certificate, plain }
     }
 
     /// Offers 100 messages to `host` at this server's port, trusting the certificate in `trusted`.
