@@ -1,7 +1,6 @@
 //! Loads that are stopped, that cannot connect, and that are parts of one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use floodline::client::{
@@ -22,7 +21,7 @@ use crate::support::{
     within_patience,
 };
 
-/// Stops when so many answers are there; again, where that is wanted.
+/// Stops after a while; again, where that is wanted.
 struct StopAfter {
     stop: Stop,
     elapsed: Duration,
@@ -107,10 +106,9 @@ fn a_stop_before_the_load_begins_means_no_load() {
 #[test]
 fn a_stop_does_not_wait_for_handshakes() {
     within_patience(|| {
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&waiting);
+        let (sender, accepted) = mpsc::channel();
         let peer = Peer::start(move |stream, _| {
-            seen.fetch_add(1, Ordering::Relaxed);
+            sender.send(()).unwrap();
             async move {
                 let _held = stream;
                 std::future::pending::<()>().await;
@@ -119,14 +117,14 @@ fn a_stop_does_not_wait_for_handshakes() {
         let stop = Stop::default();
         let stopping = stop.clone();
         let stopper = std::thread::spawn(move || {
-            while waiting.load(Ordering::Relaxed) == 0 {
-                std::thread::yield_now();
-            }
+            accepted.recv().unwrap();
             stopping.stop();
+            // Kept, because the peer says it of every connection.
+            accepted
         });
         let workload = Workload { connect_timeout: Duration::from_secs(3_600), ..twenty() };
         let outcome = client(workload, &peer.target()).run(&stop, &mut ());
-        stopper.join().unwrap();
+        let _accepted = stopper.join().unwrap();
         assert!(matches!(outcome, Err(ClientError::Stopped)), "{outcome:?}");
     });
 }
@@ -144,10 +142,8 @@ fn a_ramp_up_spreads_the_handshakes() {
         assert_eq!(offer(workload, &peer.target()).messages.counts.answered, 20);
         let arrivals = arrivals.lock().unwrap();
         let spread = *arrivals.last().unwrap() - arrivals[0];
-        // The last is due 0.9 s after the first; a pause of the machine can only delay the first, and by less.
+        // The last is due 0.9 s after the first. Only a pause of half a second at the very beginning could hide it.
         assert!(spread > Duration::from_millis(450), "{spread:?}");
-        let in_first_half = arrivals.iter().filter(|&&at| at - arrivals[0] < spread / 2).count();
-        assert!(in_first_half < 10);
     });
 }
 

@@ -1,6 +1,6 @@
 //! A peer that does one thing wrong: the ledger says exactly which.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use floodline::ledger::Counts;
@@ -236,9 +236,8 @@ fn a_ping_is_answered_with_its_payload() {
                 while let Some(Ok(message)) = ws.next().await {
                     match message {
                         Message::Text(text) => {
-                            let sequence = text.len().to_string();
                             let answer = Asked::read_answer(&text);
-                            ws.feed(Message::Ping(sequence.into())).await.unwrap();
+                            ws.feed(Message::Ping("during the load".into())).await.unwrap();
                             ws.send(Message::text(answer)).await.unwrap();
                         }
                         Message::Pong(payload) => seen.lock().unwrap().push(payload),
@@ -250,6 +249,7 @@ fn a_ping_is_answered_with_its_payload() {
         assert_eq!(offer(twenty(), &peer.target()).messages.counts, ALL);
         let pongs = pongs.lock().unwrap();
         assert_eq!(pongs.first().map(|pong| &**pong), Some(b"before the load" as &[u8]));
+        assert!(pongs.iter().skip(1).all(|pong| &**pong == b"during the load"), "{pongs:?}");
         // A peer may answer only the last of several pings (RFC 6455, section 5.5.3).
         assert!((2..=21).contains(&pongs.len()), "{}", pongs.len());
     });
@@ -346,5 +346,29 @@ fn a_connection_that_ends_before_the_load_sends_nothing_of_its_share() {
         let shares = measured.per_connection.iter().map(|connection| connection.due);
         assert_eq!(shares.collect::<Vec<_>>(), [20; 10]);
         assert_eq!((measured.messages.due, measured.messages.counts.answered), (200, 100));
+    });
+}
+
+#[test]
+fn a_close_frame_is_answered_with_one() {
+    within_patience(|| {
+        let (sender, reply) = mpsc::channel();
+        let peer = Peer::start(move |stream, _| {
+            let sender = sender.clone();
+            async move {
+                let mut ws = accept_async(stream).await.unwrap();
+                let first = ws.next().await;
+                assert!(matches!(first, Some(Ok(Message::Text(_)))), "{first:?}");
+                ws.close(None).await.unwrap();
+                let mut replied = false;
+                while let Some(Ok(message)) = ws.next().await {
+                    replied |= message.is_close();
+                }
+                sender.send(replied).unwrap();
+            }
+        });
+        let measured = offer(twenty(), &peer.target());
+        assert_eq!(measured.connections.dropped, 1);
+        assert!(reply.recv().unwrap());
     });
 }
