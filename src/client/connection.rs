@@ -475,22 +475,19 @@ impl<S: Transport, C: Clock + Unpin, D: Session + Unpin> Future for Connection<S
                 attempts.truncate(end_ns);
             }
         }
-        if this.shared.phase.get() < Phase::Closing {
+        if this.shared.phase.get() < Phase::Closing && !this.slot.reported() {
             match this.exchange(cx) {
                 Ok(()) => {
                     this.publish();
                     return Poll::Pending;
                 }
-                Err(end) => {
-                    this.end = Some(end);
-                    this.report();
-                    return Poll::Ready(());
-                }
+                Err(end) => this.end = Some(end),
             }
         }
         if !this.slot.reported() {
             this.report();
         }
+        // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1).
         // A peer that does not close with us is not waited for: the worker drops the connection in the end.
         let _ = ready!(Pin::new(&mut this.ws).poll_close(cx));
         Poll::Ready(())
