@@ -32,7 +32,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict of a whole by those of its parts: fail before inconclusive before pass; skipped where all are.
+    /// The verdict of a whole by those of its parts: fail before inconclusive before pass; skipped where all are, and
+    /// where there is none, because nothing was checked.
     #[must_use]
     pub fn of_all(parts: impl IntoIterator<Item = Self>) -> Self {
         let weight = |verdict: &Self| match verdict {
@@ -41,7 +42,7 @@ impl Verdict {
             Self::Inconclusive => 2,
             Self::Fail => 3,
         };
-        parts.into_iter().max_by_key(weight).unwrap_or(Self::Pass)
+        parts.into_iter().max_by_key(weight).unwrap_or(Self::Skipped)
     }
 
     /// The word for it.
@@ -660,6 +661,15 @@ mod tests {
         assert!((latency.p50.unwrap() / 1_000.0 - 1.0).abs() < 0.001, "{latency:?}");
         assert!((latency.p90.unwrap() / 50_000.0 - 1.0).abs() < 0.001, "{latency:?}");
         assert_eq!((latency.p99, latency.max), (None, None));
+    }
+
+    #[test]
+    fn the_worst_part_decides_and_nothing_checked_is_no_pass() {
+        use Verdict::{Fail, Inconclusive, Pass, Skipped};
+        assert_eq!(Verdict::of_all([Pass, Fail, Inconclusive]), Fail);
+        assert_eq!(Verdict::of_all([Pass, Inconclusive, Skipped]), Inconclusive);
+        assert_eq!(Verdict::of_all([Skipped, Pass]), Pass);
+        assert_eq!(Verdict::of_all([]), Skipped);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod list;
 pub mod load;
 pub mod merge;
 mod progress;
+pub mod proxy;
 pub mod serve;
 mod signals;
 mod target;
@@ -31,6 +32,8 @@ pub enum Command {
     Load(Box<load::LoadArgs>),
     /// Run the cases, each against a server of its own unless a target is given
     Test(Box<test::TestArgs>),
+    /// Put faults between any client and any server
+    Proxy(proxy::ProxyArgs),
     /// Merge the JSON results of several shards into one
     Merge(merge::MergeArgs),
     /// Print the effective configuration as TOML

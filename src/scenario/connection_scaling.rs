@@ -164,3 +164,90 @@ fn memory(steps: &[(u32, &LoadTestResults)]) -> CriterionOutcome {
         evidence: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::*;
+    use crate::ledger::Counts;
+    use crate::result::ConnectionSummary;
+
+    const TABLE: [u32; 6] = [1, 10, 50, 100, 250, 500];
+
+    fn step(connections: u32) -> LoadTestResults {
+        let mut run = run(f64::from(connections) * 100.0, connections);
+        run.per_connection = (0..connections)
+            .map(|connection| ConnectionSummary {
+                connection,
+                due: 1_000,
+                counts: Counts { sent: 1_000, answered: 1_000, ..Counts::default() },
+                latency_p95_at_most_us: Some(1_000.0),
+            })
+            .collect();
+        run
+    }
+
+    fn with(at: u32, edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
+        let phase = |connections: u32| {
+            let mut run = step(connections);
+            if connections == at {
+                edit(&mut run);
+            }
+            loaded(connections.to_string(), run)
+        };
+        judged(&CASE, &Evidence { phases: TABLE.into_iter().map(phase).collect() })
+    }
+
+    #[test]
+    fn equal_shares_pass_everything() {
+        let criteria = with(0, |_| {});
+        assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+    }
+
+    #[test]
+    fn every_single_connection_has_its_p95_at_250() {
+        let slow = |p95_us| with(250, move |run| run.per_connection[17].latency_p95_at_most_us = p95_us);
+        // A bucket's bound is exclusive, so one of 100 ms is under 100 ms.
+        assert_fails(&slow(Some(100_000.0)), &[]);
+        let criteria = slow(Some(150_000.0));
+        assert_fails(&criteria, &["latency_p95_of_each@250"]);
+        let failed = criteria.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
+        assert_eq!(failed.evidence, ["1 connections above, such as 17"]);
+        assert_fails(&slow(None), &["latency_p95_of_each@250"]);
+        assert_fails(&with(500, |run| run.per_connection[17].latency_p95_at_most_us = None), &[]);
+    }
+
+    #[test]
+    fn nobody_may_be_starved() {
+        let starved = |answered| with(100, move |run| run.per_connection[3].counts.answered = answered);
+        assert_fails(&starved(900), &[]);
+        // One in a hundred hardly moves the index, which is why the lowest share is judged too.
+        assert_fails(&starved(899), &["lowest_share@100"]);
+    }
+
+    #[test]
+    fn shares_must_be_even() {
+        // Half of them at x of the others' share have the index (1 + x)² / (2 (1 + x²)): 0.99 at x = 0.8182.
+        let uneven = |answered| {
+            with(100, move |run| {
+                run.per_connection.iter_mut().step_by(2).for_each(|c| c.counts.answered = answered)
+            })
+        };
+        let failed = |criteria: &[CriterionOutcome]| named(criteria, Verdict::Fail).contains(&"fairness@100");
+        assert!(!failed(&uneven(819)));
+        assert!(failed(&uneven(817)));
+    }
+
+    #[test]
+    fn throughput_must_be_linear_in_connections() {
+        let bent = |achieved| with(500, move |run| run.throughput.achieved_rate = achieved);
+        assert_fails(&bent(49_500.0), &[]);
+        assert_fails(&bent(48_000.0), &["achieved_rate@500", "slope"]);
+    }
+
+    #[test]
+    fn each_step_must_be_achieved_and_every_connection_kept() {
+        assert_fails(&with(10, |run| run.throughput.achieved_rate = 989.0), &["achieved_rate@10"]);
+        assert_fails(&with(250, |run| run.connections.established = 249), &["connections"]);
+    }
+}

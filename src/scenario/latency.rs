@@ -181,3 +181,131 @@ fn trend(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
     };
     timed.outcome(&config.limits, &[run])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::*;
+    use crate::record::{LatencyHistogram, Window};
+    use crate::result::Verdict;
+
+    /// Twenty seconds at 5,000 msg/s, each window's median by `median_us`.
+    fn steady(median_us: impl Fn(u64) -> f64) -> LoadTestResults {
+        let mut run = run(5_000.0, 100);
+        run.offered_for_s = 20.0;
+        let window = |t_s| WindowSummary {
+            t_s,
+            latency_p50_us: Some(median_us(t_s)),
+            latency_p95_us: Some(2_000.0),
+            latency_p99_us: Some(3_000.0),
+            latency_max_us: Some(4_000.0),
+            ..WindowSummary::of(&Window::default())
+        };
+        run.windows = (0..20).map(window).collect();
+        run
+    }
+
+    fn with(edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
+        let mut run = steady(|_| 1_000.0);
+        edit(&mut run);
+        judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+    }
+
+    #[test]
+    fn steady_latency_passes_everything() {
+        let criteria = with(|_| {});
+        assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+    }
+
+    #[test]
+    fn each_percentile_has_its_limit_over_the_whole_load() {
+        type Set = fn(&mut LoadTestResults, Option<f64>);
+        let limits: [(&str, f64, Set); 3] = [
+            ("latency_p50", 50_000.0, |run, us| run.latency_us.as_mut().unwrap().p50 = us),
+            ("latency_p95", 200_000.0, |run, us| run.latency_us.as_mut().unwrap().p95 = us),
+            ("latency_p99", 500_000.0, |run, us| run.latency_us.as_mut().unwrap().p99 = us),
+        ];
+        for (name, limit_us, set) in limits {
+            assert_fails(&with(|run| set(run, Some(limit_us - 1.0))), &[]);
+            assert_fails(&with(|run| set(run, Some(limit_us))), &[name]);
+        }
+        // A percentile among the unanswered.
+        assert_fails(&with(|run| run.latency_us.as_mut().unwrap().p99 = None), &["latency_p99"]);
+    }
+
+    #[test]
+    fn one_bad_window_is_enough() {
+        type Set = fn(&mut WindowSummary, Option<f64>);
+        let limits: [(&str, f64, Set); 2] = [
+            ("latency_p95_in_every_window", 200_000.0, |window, us| window.latency_p95_us = us),
+            ("latency_p99_in_every_window", 500_000.0, |window, us| window.latency_p99_us = us),
+        ];
+        for (name, limit_us, set) in limits {
+            assert_fails(&with(|run| set(&mut run.windows[7], Some(limit_us - 1.0))), &[]);
+            assert_fails(&with(|run| set(&mut run.windows[7], Some(limit_us))), &[name]);
+            // A window that cannot tell does not pass.
+            assert_fails(&with(|run| set(&mut run.windows[7], None)), &[name]);
+        }
+        let criteria = with(|run| run.windows[7].latency_p99_us = Some(600_000.0));
+        let failed = criteria.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
+        assert_eq!((&*failed.measured, &*failed.evidence[0]), ("worst 600 ms at 7 s", "1 of 20 windows"));
+    }
+
+    #[test]
+    fn a_second_that_the_load_does_not_fill_is_no_window() {
+        assert_fails(
+            &with(|run| {
+                let after = WindowSummary { t_s: 20, ..run.windows[0].clone() };
+                run.windows.push(WindowSummary { latency_p99_us: None, ..after });
+            }),
+            &[],
+        );
+    }
+
+    #[test]
+    fn medians_may_vary_by_less_than_0_3_of_5_ms() {
+        let alternating = |high_us: f64| {
+            let run = steady(|t_s| if t_s % 2 == 0 { 1_000.0 } else { high_us });
+            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+        };
+        // Ten values of each: the sample's standard deviation is half the difference times √(20 / 19).
+        let at_limit = 1_000.0 + 2.0 * 0.3 * 5_000.0 * (19.0_f64 / 20.0).sqrt();
+        assert_fails(&alternating(at_limit - 100.0), &[]);
+        assert_fails(&alternating(at_limit + 100.0), &["variation"]);
+    }
+
+    #[test]
+    fn outliers_must_be_less_than_one_percent() {
+        let outliers = |share: u64| {
+            with(move |run| {
+                let mut histogram = LatencyHistogram::default();
+                (0..1_000 - share).for_each(|_| histogram.record(1_000_000));
+                (0..share).for_each(|_| histogram.record(11_000_000));
+                run.histograms.latency = histogram;
+            })
+        };
+        assert_fails(&outliers(9), &[]);
+        assert_fails(&outliers(10), &["outliers"]);
+    }
+
+    #[test]
+    fn latency_may_grow_by_5_ms_over_the_load() {
+        let growing = |us_per_s: f64| {
+            let run = steady(|t_s| 1_000.0 + us_per_s * t_s as f64);
+            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+        };
+        assert_fails(&growing(249.0), &["variation"; 0]);
+        assert_fails(&growing(251.0), &["trend"]);
+    }
+
+    #[test]
+    fn a_noisy_machine_makes_timing_inconclusive_and_counting_not() {
+        let criteria = with(|run| {
+            run.resources.foreign_cpu_cores = Some(0.5);
+            run.latency_us.as_mut().unwrap().p99 = Some(600_000.0);
+            run.messages.counts.duplicates = 1;
+        });
+        assert_eq!(named(&criteria, Verdict::Inconclusive), ["latency_p99"]);
+        assert_eq!(named(&criteria, Verdict::Fail), ["duplicates"]);
+    }
+}

@@ -169,3 +169,108 @@ fn or_skipped<T>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::*;
+    use crate::result::LoadTestResults;
+    use crate::run::plan::PhaseEvidence;
+    use crate::sampler::ProcessSummary;
+
+    const MB: u64 = 1_000_000;
+
+    /// Evidence of a load in which each side's live bytes go from 10 MB to `peak`, and to `idled` when it is over.
+    fn evidence(peak: u64, idled: u64, edit: impl Fn(&mut LoadTestResults)) -> Evidence {
+        let sample = |t_s: f64, processed: u64, live: u64| MemorySample {
+            t_s,
+            processed: Some(processed),
+            client_live_bytes: Some(live),
+            server_live_bytes: Some(live),
+            server_resident_bytes: Some(live + MB),
+        };
+        let at = |name: &str, live| PhaseEvidence {
+            name: name.to_owned(),
+            run: None,
+            memory: vec![sample(0.0, 0, live)],
+        };
+        let side = ProcessSummary {
+            peak_rss_bytes: Some(20 * MB),
+            rss_start_bytes: Some(15 * MB),
+            ..ProcessSummary::default()
+        };
+        let mut load = run(10_000.0, 100);
+        load.resources.client = Some(side.clone());
+        load.resources.server = Some(side);
+        edit(&mut load);
+        let mut loaded = loaded("load", load);
+        // Flat at the peak after the warm-up of 60 s.
+        loaded.memory =
+            (0..100_u32).map(|n| sample(60.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
+        Evidence {
+            phases: vec![
+                at("before", 10 * MB),
+                loaded,
+                at("loaded", peak),
+                at("idled", idled),
+                at("purged", idled),
+            ],
+        }
+    }
+
+    #[test]
+    fn flat_memory_passes_everything() {
+        let criteria = judged(&CASE, &evidence(12 * MB, 12 * MB, |_| {}));
+        assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+    }
+
+    #[test]
+    fn either_side_may_grow_by_200_mb() {
+        let grown = |client: u64, server: u64| {
+            judged(
+                &CASE,
+                &evidence(12 * MB, 12 * MB, move |run| {
+                    run.resources.client.as_mut().unwrap().peak_rss_bytes = Some(15 * MB + client);
+                    run.resources.server.as_mut().unwrap().peak_rss_bytes = Some(15 * MB + server);
+                }),
+            )
+        };
+        assert_fails(&grown(200 * MB, 200 * MB), &[]);
+        assert_fails(&grown(200 * MB + 1, 200 * MB), &["client_growth"]);
+        assert_fails(&grown(200 * MB, 200 * MB + 1), &["server_growth"]);
+    }
+
+    #[test]
+    fn growth_above_16_mb_must_be_given_back_to_95_percent() {
+        let kept = |peak, idled| judged(&CASE, &evidence(10 * MB + peak, 10 * MB + idled, |_| {}));
+        assert_fails(&kept(16 * MB, 16 * MB), &[]);
+        assert_fails(&kept(100 * MB, 5 * MB), &[]);
+        assert_fails(&kept(100 * MB, 5 * MB + 1), &["client_given_back", "server_given_back"]);
+    }
+
+    #[test]
+    fn live_bytes_may_grow_by_less_than_a_byte_a_message() {
+        let leaking = |bytes_per_message: f64| {
+            let mut evidence = evidence(12 * MB, 12 * MB, |_| {});
+            let load = evidence.phases.iter_mut().find(|phase| phase.name == "load").unwrap();
+            for sample in &mut load.memory {
+                let leaked = (sample.processed.unwrap() as f64 * bytes_per_message) as u64;
+                sample.server_live_bytes = Some(12 * MB + leaked);
+            }
+            judged(&CASE, &evidence)
+        };
+        assert_fails(&leaking(0.99), &[]);
+        assert_fails(&leaking(1.01), &["server_leak"]);
+    }
+
+    #[test]
+    fn a_target_that_does_not_tell_its_memory_is_skipped_with_the_reason() {
+        let mut evidence = evidence(12 * MB, 12 * MB, |run| run.resources.server = None);
+        for sample in evidence.phases.iter_mut().flat_map(|phase| &mut phase.memory) {
+            sample.server_live_bytes = None;
+        }
+        let criteria = judged(&CASE, &evidence);
+        assert_eq!(named(&criteria, Verdict::Skipped), ["server_growth", "server_given_back", "server_leak"]);
+        assert!(criteria.iter().filter(|c| c.verdict == Verdict::Skipped).all(|c| !c.evidence.is_empty()));
+    }
+}

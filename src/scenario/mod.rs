@@ -25,7 +25,7 @@ pub struct Case {
     /// What it does.
     pub plan: fn(&HighVolumeConfig) -> Plan,
     /// What must hold.
-    pub judge: fn(&HighVolumeConfig, &Evidence) -> Vec<CriterionOutcome>,
+    judge: fn(&HighVolumeConfig, &Evidence) -> Vec<CriterionOutcome>,
 }
 
 /// All cases, in the order in which they run.
@@ -51,7 +51,7 @@ impl Case {
         observer: &mut dyn PlanObserver,
     ) -> Result<CaseResults, PlanError> {
         let evidence = execute(&(self.plan)(config), venue, stop, observer)?;
-        let criteria = (self.judge)(config, &evidence);
+        let criteria = self.assess(config, &evidence);
         Ok(CaseResults {
             name: self.name.to_owned(),
             verdict: Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict)),
@@ -66,6 +66,23 @@ impl Case {
     }
 }
 
+impl Case {
+    /// The criteria over `evidence`. Evidence that lacks a phase of the plan fails by that alone: what was not looked at
+    /// does not pass.
+    #[must_use]
+    pub fn assess(&self, config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
+        let plan = (self.plan)(config);
+        let missing = plan.phases.iter().filter(|phase| evidence.phase(&phase.name).is_none());
+        let missing: Vec<String> =
+            missing.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
+        let mut criteria = (self.judge)(config, evidence);
+        if !missing.is_empty() {
+            criteria.push(criteria::none_of("missing_phases", missing.len() as u64, missing));
+        }
+        criteria
+    }
+}
+
 /// The load that all cases have in common, as configured.
 fn workload(config: &HighVolumeConfig) -> crate::workload::Workload {
     let load = &config.load;
@@ -77,5 +94,108 @@ fn workload(config: &HighVolumeConfig) -> crate::workload::Workload {
         arrival: load.arrival.parse().unwrap_or_default(),
         pacer: load.pacer.parse().unwrap_or_default(),
         ..crate::workload::Workload::default()
+    }
+}
+
+/// Evidence made by hand, for the tests of the judges.
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::result::{LoadTestResults, example};
+    use crate::run::plan::PhaseEvidence;
+
+    /// A spotless load at `rate` over `connections`, for 10 s.
+    pub(super) fn run(rate: f64, connections: u32) -> LoadTestResults {
+        let mut run = example::clean();
+        run.throughput.offered_rate = Some(rate);
+        run.throughput.achieved_rate = rate;
+        run.workload.rate = Some(rate);
+        run.workload.connections = connections;
+        run.connections.requested = u64::from(connections);
+        run.connections.established = u64::from(connections);
+        run
+    }
+
+    pub(super) fn loaded(name: impl Into<String>, run: LoadTestResults) -> PhaseEvidence {
+        PhaseEvidence { name: name.into(), run: Some(Box::new(run)), memory: Vec::new() }
+    }
+
+    /// Judges `evidence`, at the size `full`.
+    pub(super) fn judged(case: &Case, evidence: &Evidence) -> Vec<CriterionOutcome> {
+        (case.judge)(&HighVolumeConfig::for_profile(crate::config::Profile::Full), evidence)
+    }
+
+    /// The names of the criteria that ended so.
+    pub(super) fn named(criteria: &[CriterionOutcome], verdict: Verdict) -> Vec<&str> {
+        criteria
+            .iter()
+            .filter(|criterion| criterion.verdict == verdict)
+            .map(|criterion| &*criterion.name)
+            .collect()
+    }
+
+    /// Asserts that exactly the criteria `names` fail, and nothing is in doubt.
+    pub(super) fn assert_fails(criteria: &[CriterionOutcome], names: &[&str]) {
+        assert_eq!(named(criteria, Verdict::Fail), names, "{criteria:#?}");
+        assert_eq!(named(criteria, Verdict::Inconclusive), [""; 0], "{criteria:#?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profile;
+    use crate::run::plan::Action;
+    use crate::workload::Offered;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_case_is_found_by_its_name() {
+        assert!(ALL.iter().all(|case| by_name(case.name).is_some_and(|found| found.name == case.name)));
+        assert!(by_name("").is_none());
+    }
+
+    #[test]
+    fn nothing_seen_is_never_a_pass() {
+        for case in ALL {
+            let criteria = case.assess(&HighVolumeConfig::default(), &Evidence::default());
+            assert!(testing::named(&criteria, Verdict::Fail).contains(&"missing_phases"), "{criteria:#?}");
+            let verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
+            assert_ne!(verdict, Verdict::Pass, "{}: {criteria:#?}", case.name);
+        }
+    }
+
+    #[test]
+    fn phases_have_names_of_their_own_at_every_size() {
+        for (case, profile) in ALL.into_iter().flat_map(|case| Profile::ALL.map(|profile| (case, profile))) {
+            let plan = (case.plan)(&HighVolumeConfig::for_profile(profile));
+            let names: BTreeSet<&str> = plan.phases.iter().map(|phase| &*phase.name).collect();
+            assert_eq!(names.len(), plan.phases.len(), "{} at {profile}", case.name);
+        }
+    }
+
+    /// The loads of the requirements: rate, connections, seconds.
+    #[test]
+    fn the_full_size_is_that_of_the_requirements() {
+        let loads = |name: &str| -> Vec<(f64, u32, f64)> {
+            let plan = (by_name(name).unwrap().plan)(&HighVolumeConfig::for_profile(Profile::Full));
+            let load = |action: &Action| match action {
+                Action::Load(load) | Action::WatchedLoad(load) => match load.offered {
+                    Offered::Rate(rate) => {
+                        Some((rate.as_per_second(), load.connections, load.duration.as_secs_f64()))
+                    }
+                    Offered::Max => None,
+                },
+                _ => None,
+            };
+            plan.phases.iter().filter_map(|phase| load(&phase.action)).collect()
+        };
+        let rates = [100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0];
+        assert_eq!(loads("rate_scaling"), rates.map(|rate| (rate, 100, 30.0)));
+        assert_eq!(loads("ordering"), [(1_000.0, 1, 10.0), (1e6, 1, 0.01), (10_000.0, 10, 1.0)]);
+        assert_eq!(loads("latency"), [(5_000.0, 100, 300.0)]);
+        let connections = [1, 10, 50, 100, 250, 500];
+        assert_eq!(loads("connection_scaling"), connections.map(|n| (f64::from(n) * 100.0, n, 30.0)));
+        assert_eq!(loads("memory").last(), Some(&(10_000.0, 100, 600.0)));
     }
 }

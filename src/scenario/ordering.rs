@@ -55,3 +55,53 @@ fn judge(_config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcom
     criteria.push(connections_over(&runs));
     criteria
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, loaded, run};
+    use super::*;
+
+    fn with(edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
+        let mut unpaced = run(1e6, 1);
+        edit(&mut unpaced);
+        // The noisiest machine excuses nothing here.
+        unpaced.resources.foreign_cpu_cores = Some(2.0);
+        let phases =
+            vec![loaded("paced", run(1e3, 1)), loaded("unpaced", unpaced), loaded("parallel", run(1e4, 10))];
+        judged(&CASE, &Evidence { phases })
+    }
+
+    #[test]
+    fn one_message_out_of_place_fails_its_criterion_alone() {
+        type Edit = fn(&mut LoadTestResults);
+        let edits: [(&[&str], Edit); 7] = [
+            (&[], |_| {}),
+            (&["reordered"], |run| run.messages.counts.reordered = 1),
+            (&["duplicates"], |run| run.messages.counts.duplicates = 1),
+            (&["foreign"], |run| run.messages.counts.foreign = 1),
+            (&["corrupted"], |run| run.messages.counts.corrupted = 1),
+            (&["unanswered"], |run| run.messages.counts.answered -= 1),
+            (&["connections"], |run| run.connections.dropped = 1),
+        ];
+        for (names, edit) in edits {
+            assert_fails(&with(edit), names);
+        }
+        assert_fails(
+            &with(|run| {
+                run.messages.counts.answered -= 2;
+                run.messages.counts.lost = 2;
+            }),
+            &["lost", "unanswered"],
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_placed() {
+        let criteria = with(|run| {
+            run.messages.counts.reordered = 2;
+            run.messages.reorder_distance_max = 5;
+        });
+        let reordered = criteria.iter().find(|criterion| criterion.name == "reordered").unwrap();
+        assert_eq!(reordered.evidence, ["2 at unpaced, by up to 5 places"]);
+    }
+}

@@ -160,3 +160,107 @@ fn knee(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Criter
         evidence: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::*;
+
+    /// Spotless evidence of every rate, with one step edited.
+    fn evidence(rate: f64, edit: impl Fn(&mut LoadTestResults)) -> Evidence {
+        let rates = [100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0];
+        let step = |of: f64| {
+            let mut run = run(of, 100);
+            if of == rate {
+                edit(&mut run);
+            }
+            loaded(of.to_string(), run)
+        };
+        Evidence { phases: rates.into_iter().map(step).collect() }
+    }
+
+    fn at(rate: f64, edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
+        judged(&CASE, &evidence(rate, edit))
+    }
+
+    #[test]
+    fn a_service_that_follows_passes_everything() {
+        let criteria = at(0.0, |_| {});
+        assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+    }
+
+    #[test]
+    fn each_rate_must_be_followed_to_99_percent() {
+        assert_fails(&at(10_000.0, |run| run.throughput.achieved_rate = 9_900.0), &[]);
+        let criteria = at(10_000.0, |run| run.throughput.achieved_rate = 9_899.0);
+        assert_fails(&criteria, &["achieved_rate@10000"]);
+        let knee = criteria.iter().find(|criterion| criterion.name == "knee").unwrap();
+        assert_eq!(knee.measured, "stops following at 10,000 msg/s");
+    }
+
+    #[test]
+    fn the_slope_must_be_1_within_2_percent() {
+        // A line through six rates that bends down at the last: the slope is what least squares makes of it.
+        let bent = |achieved: f64| at(5_000.0, move |run| run.throughput.achieved_rate = achieved);
+        assert_fails(&bent(4_960.0), &[]);
+        assert_fails(&bent(4_800.0), &["achieved_rate@5000", "slope"]);
+    }
+
+    #[test]
+    fn the_line_must_fit() {
+        assert_fails(
+            &at(2_500.0, |run| run.throughput.achieved_rate = 1_500.0),
+            &["achieved_rate@2500", "slope", "r_squared"],
+        );
+    }
+
+    #[test]
+    fn latency_is_judged_up_to_5_000() {
+        let slow =
+            |rate: f64, p95_us: f64| at(rate, move |run| run.latency_us.as_mut().unwrap().p95 = Some(p95_us));
+        assert_fails(&slow(5_000.0, 199_999.0), &[]);
+        assert_fails(&slow(5_000.0, 200_000.0), &["latency_p95@5000"]);
+        assert_fails(&slow(7_500.0, 200_000.0), &[]);
+        assert_fails(&at(100.0, |run| run.latency_us.as_mut().unwrap().p95 = None), &["latency_p95@100"]);
+    }
+
+    #[test]
+    fn nothing_is_lost_up_to_7_500_and_hardly_anything_above() {
+        let losing = |rate: f64, lost: u64| {
+            at(rate, move |run| {
+                run.messages.counts.lost = lost;
+                run.messages.counts.answered -= lost;
+                run.messages.missing_ids = vec!["r-0-0-9".to_owned()];
+            })
+        };
+        let criteria = losing(7_500.0, 1);
+        assert_fails(&criteria, &["lost_up_to_7500"]);
+        let lost = criteria.iter().find(|criterion| criterion.name == "lost_up_to_7500").unwrap();
+        assert_eq!((&*lost.measured, &*lost.evidence[0]), ("1", "1 at 7500, ids: r-0-0-9"));
+        // 10,000 were due.
+        assert_fails(&losing(10_000.0, 10), &[]);
+        assert_fails(&losing(10_000.0, 11), &["delivery@10000"]);
+    }
+
+    #[test]
+    fn connections_and_order_count_at_every_rate() {
+        let criteria = at(500.0, |run| {
+            run.connections.dropped = 1;
+            run.messages.counts.reordered = 3;
+        });
+        assert_fails(&criteria, &["reordered", "connections"]);
+        let reordered = criteria.iter().find(|criterion| criterion.name == "reordered").unwrap();
+        assert_eq!(reordered.measured, "3");
+        assert!(reordered.evidence[0].starts_with("3 at 500"), "{reordered:?}");
+    }
+
+    #[test]
+    fn a_late_generator_is_no_slow_server() {
+        let criteria = at(10_000.0, |run| {
+            run.throughput.achieved_rate = 9_000.0;
+            run.send_lateness_us.as_mut().unwrap().p99 = Some(60_000.0);
+        });
+        assert_eq!(named(&criteria, Verdict::Inconclusive), ["achieved_rate@10000"]);
+        assert_eq!(named(&criteria, Verdict::Fail), [""; 0]);
+    }
+}

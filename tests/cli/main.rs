@@ -3,11 +3,13 @@
 // Signals, descriptors and process tables: the command is complete on Unix only.
 #![cfg(unix)]
 
+mod cases;
 mod contract;
 mod faults;
 mod interrupt;
 mod load;
 mod process;
+mod proxy;
 mod serve;
 mod servers;
 mod target;

@@ -1,0 +1,78 @@
+//! `floodline test`: whole cases at their smallest size, and what is said of them.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::process::{Running, Server, floodline, run};
+
+/// The criteria of one case, by name, with their verdicts.
+fn verdicts(case: &Value) -> Vec<(String, String)> {
+    let criteria = case["criteria"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    criteria.iter().map(|criterion| (text(&criterion["name"]), text(&criterion["verdict"]))).collect()
+}
+
+#[test]
+fn the_cases_hold_on_the_own_server() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().to_str().unwrap();
+    let finished = run(["test", "--profile", "smoke", "--out", dir, "--json", "-"]);
+    // A machine with other work may make a timing inconclusive; nothing may fail.
+    assert!(matches!(finished.code, Some(0 | 3)), "{finished:?}");
+    let test = finished.json();
+    assert_eq!((&test["schema"], &test["profile"]), (&"floodline.test/1".into(), &"smoke".into()));
+    let names: Vec<&str> =
+        test["cases"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["rate_scaling", "ordering", "latency", "connection_scaling", "memory"]);
+    for case in test["cases"].as_array().unwrap() {
+        assert!(verdicts(case).len() >= 7, "{case}");
+        assert!(verdicts(case).iter().all(|(_, verdict)| verdict != "fail"), "{:?}", verdicts(case));
+        for run in case["runs"].as_array().unwrap() {
+            let name = format!("{}.{}.json", case["name"].as_str().unwrap(), run["phase"].as_str().unwrap());
+            let text = std::fs::read_to_string(out.path().join(&name)).unwrap();
+            let of_file: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(of_file["messages"], run["run"]["messages"], "{name}");
+            assert_eq!(of_file["schema"], "floodline.run/1");
+        }
+    }
+    let whole = std::fs::read_to_string(out.path().join("test.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), test);
+    // The table, on standard error because the JSON has standard output.
+    for part in ["criterion", "limit", "measured", "verdict", "5 of 5 cases passed"] {
+        assert!(finished.code != Some(0) || finished.stderr.contains(part), "{part}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_drops_answers_fails_ordering_by_the_criterion_for_it() {
+    let server = Server::start(&["--fault", "drop-answers=0.02,seed=7"]);
+    let mut command =
+        floodline(["test", "ordering", "--profile", "smoke", "--target", &server.url, "--json", "-"]);
+    command.env("FLOODLINE_LOAD_ANSWER_TIMEOUT", "1s");
+    let finished = Running::start(command).wait().expect(1);
+    let test = finished.json();
+    let failed: Vec<String> = verdicts(&test["cases"][0])
+        .into_iter()
+        .filter(|(_, verdict)| verdict == "fail")
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(failed, ["lost", "unanswered"]);
+    let lost = test["cases"][0]["criteria"].as_array().unwrap().iter().find(|c| c["name"] == "lost").unwrap();
+    assert!(lost["evidence"][0].as_str().unwrap().contains("ids: "), "{lost}");
+}
+
+#[test]
+fn an_unknown_case_is_refused_with_those_that_there_are() {
+    run(["test", "orderin"]).expect(2).says(&["`orderin`", "rate_scaling", "ordering", "memory"]);
+    run(["test", "--profile", "huge"]).expect(2).says(&["--profile", "huge"]);
+}
+
+#[test]
+fn ctrl_c_ends_a_test_with_what_was_found() {
+    let running = Running::start(floodline(["test", "latency", "--profile", "full", "--json", "-"]));
+    // The signal is heard from before the server starts, so it may come at any moment.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    running.signal(Signal::SIGINT);
+    let finished = running.wait().expect(130);
+    assert_eq!(finished.json()["interrupted"], true);
+}
