@@ -12,8 +12,9 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes, error::ProtocolError};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::report::{Blocked, ConnectionReport, End, malformed};
 use super::shared::{Phase, Shared, Slot};
 use super::transport::{Tapped, Transport};
 use crate::clock::Clock;
@@ -40,36 +41,6 @@ pub(super) enum Pace {
     Open(DueTimes),
     /// As long as fewer than this many messages are unanswered.
     Closed { window: usize },
-}
-
-/// Why a connection ended before the load did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct End {
-    /// The server would not have it, rather than lost it.
-    pub(super) refused: bool,
-    /// In words.
-    pub(super) reason: String,
-}
-
-/// What a connection found.
-#[derive(Debug)]
-pub(super) struct ConnectionReport {
-    pub(super) index: u32,
-    pub(super) due: u64,
-    pub(super) ledger: Ledger,
-    pub(super) client_id: String,
-    pub(super) coarse: CoarseHistogram,
-    pub(super) blocked: Blocked,
-    pub(super) end: Option<End>,
-}
-
-/// How long, and for how many messages, the socket was full.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Blocked {
-    pub(super) messages: u64,
-    pub(super) max_ns: u64,
-    pub(super) total_ns: u64,
-    since_ns: Option<u64>,
 }
 
 /// A message that was handed to the WebSocket layer and has not left for the kernel yet.
@@ -492,36 +463,6 @@ impl<S: Transport, C: Clock + Unpin, D: Session + Unpin> Future for Connection<S
         // A peer that does not close with us is not waited for: the worker drops the connection in the end.
         let _ = ready!(Pin::new(&mut this.ws).poll_close(cx));
         Poll::Ready(())
-    }
-}
-
-impl End {
-    fn dropped(reason: impl Into<String>) -> Self {
-        Self { refused: false, reason: reason.into() }
-    }
-
-    fn of(error: &WsError) -> Self {
-        Self::dropped(match error {
-            WsError::Io(cause) => format!("connection lost: {cause}"),
-            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                "connection lost without a close frame".to_owned()
-            }
-            WsError::Protocol(cause) => format!("the server broke the protocol: {cause}"),
-            WsError::Utf8(_) => "the server sent text that is not UTF-8".to_owned(),
-            WsError::Capacity(cause) => format!("the server sent too much: {cause}"),
-            WsError::ConnectionClosed | WsError::AlreadyClosed => {
-                "the server closed the connection".to_owned()
-            }
-            other => other.to_string(),
-        })
-    }
-}
-
-fn malformed(error: &WsError) -> bool {
-    match error {
-        WsError::Protocol(cause) => *cause != ProtocolError::ResetWithoutClosingHandshake,
-        WsError::Utf8(_) | WsError::Capacity(_) => true,
-        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod connect;
 mod connection;
+mod report;
 mod shared;
 mod transport;
 mod worker;
@@ -31,7 +32,7 @@ use crate::result::{BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMe
 use crate::schedule::mix;
 use crate::workload::Workload;
 
-use connection::ConnectionReport;
+use report::ConnectionReport;
 use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
-use super::connection::ConnectionReport;
+use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
 

@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::connect::{Connect, ConnectError};
-use super::connection::{Connection, ConnectionReport, Pace, Parts};
+use super::connection::{Connection, Pace, Parts};
+use super::report::ConnectionReport;
 use super::shared::{Phase, Shared, Slot};
 use super::transport::Tapped;
 use crate::clock::Clock;

@@ -21,19 +21,8 @@ pub fn encode_throughput_test(
     send_time: WallTime,
     priority: Option<Priority>,
 ) {
-    out.reserve(FIXED_BYTES + 2 * id.client_id.len() + content.len());
-    raw(out, r#"{"type":"throughput_test","message_id":""#);
-    message_id(out, id);
-    raw(out, r#"","sequence_id":"#);
-    integer(out, id.n);
-    raw(out, r#","content":""#);
-    escaped(out, content);
-    raw(out, r#"","client_id":""#);
-    escaped(out, id.client_id);
-    raw(out, r#"","send_time":"#);
-    send_time.encode(out);
-    optional_priority(out, priority);
-    raw(out, "}");
+    let (head, time_key) = (r#"{"type":"throughput_test","message_id":""#, r#"","send_time":"#);
+    request(out, head, id, content, (time_key, send_time), priority);
 }
 
 /// Appends a `user_message`. The sequence number is the id's `n`.
@@ -44,8 +33,22 @@ pub fn encode_user_message(
     timestamp: WallTime,
     priority: Option<Priority>,
 ) {
+    let (head, time_key) = (r#"{"type":"user_message","message_id":""#, r#"","timestamp":"#);
+    request(out, head, id, content, (time_key, timestamp), priority);
+}
+
+/// A request with content: the two differ in their type and in what they call their time.
+#[inline]
+fn request(
+    out: &mut BytesMut,
+    head: &str,
+    id: MessageId<'_>,
+    content: &str,
+    (time_key, time): (&str, WallTime),
+    priority: Option<Priority>,
+) {
     out.reserve(FIXED_BYTES + 2 * id.client_id.len() + content.len());
-    raw(out, r#"{"type":"user_message","message_id":""#);
+    raw(out, head);
     message_id(out, id);
     raw(out, r#"","sequence_id":"#);
     integer(out, id.n);
@@ -53,8 +56,8 @@ pub fn encode_user_message(
     escaped(out, content);
     raw(out, r#"","client_id":""#);
     escaped(out, id.client_id);
-    raw(out, r#"","timestamp":"#);
-    timestamp.encode(out);
+    raw(out, time_key);
+    time.encode(out);
     optional_priority(out, priority);
     raw(out, "}");
 }

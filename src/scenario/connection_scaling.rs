@@ -1,7 +1,7 @@
 //! Case 6: does every connection get its share, however many there are?
 
-use super::criteria::{Timed, shown, under};
-use super::load::{ACHIEVED_GRACE, achieved_rate, connections_over, counting_over};
+use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, under};
+use super::load::{achieved_rate, connections_over, counting_over};
 use super::{Case, workload};
 use crate::analysis::ThroughputAnalyzer;
 use crate::config::HighVolumeConfig;
@@ -114,36 +114,13 @@ fn fairness(config: &HighVolumeConfig, run: &LoadTestResults) -> Vec<CriterionOu
 }
 
 /// Throughput must be linear in connections.
-fn linearity(config: &HighVolumeConfig, steps: &[(u32, &LoadTestResults)]) -> Vec<CriterionOutcome> {
+fn linearity(config: &HighVolumeConfig, steps: &[(u32, &LoadTestResults)]) -> [CriterionOutcome; 2] {
     let limits = &config.connection_scaling.limits;
     let each = config.connection_scaling.rate_per_connection.as_per_second();
     let points: Vec<(f64, f64)> =
         steps.iter().map(|(n, run)| (f64::from(*n), run.throughput.achieved_rate / each)).collect();
     let runs: Vec<&LoadTestResults> = steps.iter().map(|(_, run)| *run).collect();
-    let line = ThroughputAnalyzer::calculate_linear_fit(&points);
-    let timed = |name, limit, value: Option<f64>, holds| {
-        let evidence = line.as_ref().err().map(ToString::to_string).into_iter().collect();
-        let measured = shown(value, |value| format!("{value:.4}"));
-        Timed { name, limit, measured, holds, lateness_limit: ACHIEVED_GRACE, evidence }
-            .outcome(&config.limits, &runs)
-    };
-    let slope = line.as_ref().ok().map(|line| line.slope);
-    let r_squared = line.as_ref().ok().and_then(|line| line.r_squared);
-    let tolerance = limits.slope_tolerance_ratio;
-    vec![
-        timed(
-            "slope",
-            format!("1 ± {tolerance}"),
-            slope,
-            slope.is_some_and(|slope| (slope - 1.0).abs() <= tolerance),
-        ),
-        timed(
-            "r_squared",
-            format!("at least {}", limits.r_squared),
-            r_squared,
-            r_squared.is_some_and(|r_squared| r_squared >= limits.r_squared),
-        ),
-    ]
+    straight_line(&config.limits, &points, &runs, (limits.slope_tolerance_ratio, limits.r_squared), "")
 }
 
 /// What a connection weighs, by the peak of either side at the most connections against that at the fewest. It tells and

@@ -3,10 +3,13 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::analysis::ThroughputAnalyzer;
 use crate::config::Limits;
 use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::units;
 
+/// Answers count as achieved up to so long after the load, so lateness is held against this.
+pub(super) const ACHIEVED_GRACE: Duration = Duration::from_millis(500);
 /// A worker that uses this much of a core has nothing left to be on time with.
 const BUSY_CORES: f64 = 0.95;
 
@@ -82,6 +85,36 @@ pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) ->
         doubts.push(format!("the generator's busiest worker used {cores:.2} of a core"));
     }
     doubts
+}
+
+/// Slope and R² of a straight line through `points`, which must have a slope of 1 ± `tolerance` and fit to `r_squared`.
+pub(super) fn straight_line(
+    limits: &Limits,
+    points: &[(f64, f64)],
+    runs: &[&LoadTestResults],
+    (tolerance, least_r_squared): (f64, f64),
+    range: &str,
+) -> [CriterionOutcome; 2] {
+    let line = ThroughputAnalyzer::calculate_linear_fit(points);
+    let timed = |name, limit, value: Option<f64>, holds: &dyn Fn(f64) -> bool| {
+        let timed = Timed {
+            name,
+            limit,
+            measured: shown(value, |value| format!("{value:.4}")),
+            holds: value.is_some_and(holds),
+            lateness_limit: ACHIEVED_GRACE,
+            evidence: line.as_ref().err().map(ToString::to_string).into_iter().collect(),
+        };
+        timed.outcome(limits, runs)
+    };
+    let slope = line.as_ref().ok().map(|line| line.slope);
+    let r_squared = line.as_ref().ok().and_then(|line| line.r_squared);
+    [
+        timed("slope", format!("1 ± {tolerance}{range}"), slope, &|slope| (slope - 1.0).abs() <= tolerance),
+        timed("r_squared", format!("at least {least_r_squared}{range}"), r_squared, &|r| {
+            r >= least_r_squared
+        }),
+    ]
 }
 
 /// A value that may be missing, for people.

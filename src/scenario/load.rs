@@ -4,13 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::criteria::{Timed, counted, none_of, shown, under};
+use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, under};
 use crate::config::Limits;
 use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::units::{self, UnitError, parse_duration};
-
-/// Answers count as achieved up to so long after the load, so lateness is held against this.
-pub(super) const ACHIEVED_GRACE: Duration = Duration::from_millis(500);
 
 /// A limit on one percentile of the latency, such as `p99=500ms`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Case 1: does the service follow each rate of the table?
 
-use super::criteria::{Timed, counted, none_of, shown, under};
-use super::load::{ACHIEVED_GRACE, achieved_rate, connections_over, counting_over};
+use super::criteria::{Timed, counted, none_of, shown, straight_line, under};
+use super::load::{achieved_rate, connections_over, counting_over};
 use super::{Case, workload};
 use crate::analysis::{RateStep, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
@@ -101,41 +101,16 @@ fn delivery(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Ve
 }
 
 /// Slope and R² of achieved against offered.
-fn linearity(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Vec<CriterionOutcome> {
+fn linearity(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> [CriterionOutcome; 2] {
     let limits = &config.rate_scaling.limits;
-    let fitted: Vec<_> = steps.iter().filter(|(rate, _)| *rate <= limits.linear_up_to).collect();
-    let runs: Vec<&LoadTestResults> = fitted.iter().map(|(_, run)| *run).collect();
+    let fitted = steps.iter().filter(|(rate, _)| *rate <= limits.linear_up_to);
+    let runs: Vec<&LoadTestResults> = fitted.map(|(_, run)| *run).collect();
     let points: Vec<(f64, f64)> = runs
         .iter()
         .filter_map(|run| Some((run.throughput.offered_rate?, run.throughput.achieved_rate)))
         .collect();
-    let line = ThroughputAnalyzer::calculate_linear_fit(&points);
-    let timed = |name, limit, value: Option<f64>, holds, error: Option<String>| {
-        let evidence = error.into_iter().collect();
-        let measured = shown(value, |value| format!("{value:.4}"));
-        Timed { name, limit, measured, holds, lateness_limit: ACHIEVED_GRACE, evidence }
-            .outcome(&config.limits, &runs)
-    };
-    let error = line.as_ref().err().map(ToString::to_string);
-    let slope = line.as_ref().ok().map(|line| line.slope);
-    let r_squared = line.as_ref().ok().and_then(|line| line.r_squared);
-    let tolerance = limits.slope_tolerance_ratio;
-    vec![
-        timed(
-            "slope",
-            format!("1 ± {tolerance} up to {}", limits.linear_up_to),
-            slope,
-            slope.is_some_and(|slope| (slope - 1.0).abs() <= tolerance),
-            error.clone(),
-        ),
-        timed(
-            "r_squared",
-            format!("at least {} up to {}", limits.r_squared, limits.linear_up_to),
-            r_squared,
-            r_squared.is_some_and(|r_squared| r_squared >= limits.r_squared),
-            error,
-        ),
-    ]
+    let tolerances = (limits.slope_tolerance_ratio, limits.r_squared);
+    straight_line(&config.limits, &points, &runs, tolerances, &format!(" up to {}", limits.linear_up_to))
 }
 
 /// Names the step where the service stops following. It tells and never fails: `achieved_rate` does that.

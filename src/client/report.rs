@@ -1,0 +1,68 @@
+//! What a connection found, and why it ended.
+
+use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
+
+use crate::ledger::Ledger;
+use crate::record::CoarseHistogram;
+
+/// Why a connection ended before the load did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    /// The server would not have it, rather than lost it.
+    pub(super) refused: bool,
+    /// In words.
+    pub(super) reason: String,
+}
+
+/// What a connection found.
+#[derive(Debug)]
+pub(super) struct ConnectionReport {
+    pub(super) index: u32,
+    pub(super) due: u64,
+    pub(super) ledger: Ledger,
+    pub(super) client_id: String,
+    pub(super) coarse: CoarseHistogram,
+    pub(super) blocked: Blocked,
+    pub(super) end: Option<End>,
+}
+
+/// How long, and for how many messages, the socket was full.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Blocked {
+    pub(super) messages: u64,
+    pub(super) max_ns: u64,
+    pub(super) total_ns: u64,
+    /// Since when it is full now.
+    pub(super) since_ns: Option<u64>,
+}
+
+impl End {
+    pub(super) fn dropped(reason: impl Into<String>) -> Self {
+        Self { refused: false, reason: reason.into() }
+    }
+
+    pub(super) fn of(error: &WsError) -> Self {
+        Self::dropped(match error {
+            WsError::Io(cause) => format!("connection lost: {cause}"),
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                "connection lost without a close frame".to_owned()
+            }
+            WsError::Protocol(cause) => format!("the server broke the protocol: {cause}"),
+            WsError::Utf8(_) => "the server sent text that is not UTF-8".to_owned(),
+            WsError::Capacity(cause) => format!("the server sent too much: {cause}"),
+            WsError::ConnectionClosed | WsError::AlreadyClosed => {
+                "the server closed the connection".to_owned()
+            }
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Whether the peer sent something that is no WebSocket message.
+pub(super) fn malformed(error: &WsError) -> bool {
+    match error {
+        WsError::Protocol(cause) => *cause != ProtocolError::ResetWithoutClosingHandshake,
+        WsError::Utf8(_) | WsError::Capacity(_) => true,
+        _ => false,
+    }
+}
