@@ -10,7 +10,7 @@
 //! Every window is judged before it is measured. A cell whose load does not hold is not measured, the others are, and
 //! [`Suite::finish`] ends with exit code 1 and the list.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -334,11 +334,14 @@ fn messages_a_window(workload: &Workload) -> f64 {
 
 /// Criterion's own output goes to standard output.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "\r\x1b[K{line}");
+    let mut err = std::io::stderr();
+    // On a terminal the progress line stands where this goes.
+    let over = if err.is_terminal() { "\r\x1b[K" } else { "" };
+    let _ = writeln!(err, "{over}{line}");
 }
 
 fn progress(line: &str) {
-    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    if std::io::stderr().is_terminal() {
         let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
     }
 }
