@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use floodline::message::WallTime;
 use floodline::server::{
-    HighVolumeWebSocketServer, MemoryProbe, ProcessedIds, Recorded, Recording, RecordingFailed, Secret,
+    HighVolumeWebSocketServer, MemoryProbe, ProcessedIds, RecordError, Recorded, Recording, Secret,
     ServerConfig, ServerFault, ServerHandle,
 };
 use futures::{SinkExt, StreamExt};
@@ -195,12 +194,12 @@ async fn the_memory_comes_from_where_the_server_was_told_to_look() {
 struct SlowStore;
 
 impl ProcessedIds for SlowStore {
-    fn lookup(&self, _: &str) -> Option<WallTime> {
+    fn lookup(&self, _: &str) -> Option<u64> {
         None
     }
 
-    fn record(&self, id: &str, _: WallTime) -> Recording {
-        let result = if id == "u-1" { Err(RecordingFailed) } else { Ok(Recorded::First) };
+    fn record(&self, id: &str, _: u64) -> Recording {
+        let result = if id == "u-1" { Err(RecordError::Closed) } else { Ok(Recorded::First) };
         Recording::Pending(Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
             result

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -11,7 +14,8 @@ use floodline::limits::ensure_open_files;
 use floodline::run::Listening;
 use floodline::sampler::ProcessProbe;
 use floodline::server::{
-    HighVolumeWebSocketServer, MemoryProbe, Secret, ServeError, ServerConfig, ServerConfigError, ServerFault,
+    DurableConfig, DurableStore, HighVolumeWebSocketServer, MemoryProbe, ProcessedIds, Retention, Secret,
+    ServeError, ServerConfig, ServerConfigError, ServerFault,
 };
 use floodline::units::{parse_bytes, parse_duration};
 use floodline::{allocator, units};
@@ -50,11 +54,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
     /// How many ids of processed user messages are remembered
-    #[arg(long, default_value_t = ServerConfig::default().idempotency_ids, value_name = "N")]
-    idempotency_ids: usize,
+    #[arg(long, default_value_t = Retention::DEFAULT_MAX_IDS, value_name = "N")]
+    idempotency_ids: NonZeroUsize,
     /// How long the id of a processed user message is remembered
     #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "DURATION")]
     idempotency_age: Duration,
+    /// Keep the ids of processed user messages in this directory, so that a server that is killed and started again
+    /// knows them; beside them the journal of all executions, which grows without bound
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Do something wrong on purpose: stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N; may be repeated
     #[arg(long, value_parser = parse_fault, value_name = "FAULT")]
     fault: Vec<ServerFault>,
@@ -71,6 +79,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 
 fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let until_stdin_closes = args.until_stdin_closes;
+    let state = args.state.clone().unwrap_or_default();
     ensure_open_files(args.max_connections as u64 + SPARE_FILES).context("--max-connections")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -81,14 +90,24 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         let mut out = std::io::stdout();
         writeln!(out, "{}", serde_json::to_string(&listening)?)?;
         out.flush()?;
-        if until_stdin_closes {
-            // Ctrl-C reaches the whole process group; the process that we belong to decides when we stop.
-            tokio::select! {
-                () = stdin_closed() => {}
-                () = interrupts.terminated() => {}
+        let told_to_stop = async {
+            if until_stdin_closes {
+                // Ctrl-C reaches the whole process group; the process that we belong to decides when we stop.
+                tokio::select! {
+                    () = stdin_closed() => {}
+                    () = interrupts.terminated() => {}
+                }
+            } else {
+                interrupts.next().await;
             }
-        } else {
-            interrupts.next().await;
+        };
+        let reported = async {
+            warn(&anyhow::Error::from(server.record_error().await).context(flag_of_state(&state)));
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = told_to_stop => {}
+            () = reported => {}
         }
         let summary = server.shutdown().await?;
         if summary.cut_off > 0 {
@@ -96,6 +115,12 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Says once what goes wrong while the server serves; each sender whom it concerns is told by an `error` answer.
+fn warn(error: &anyhow::Error) {
+    // Standard error may be closed; the answers still tell.
+    let _ = writeln!(std::io::stderr(), "warning: {error:#}");
 }
 
 /// Puts the flag in front of what is wrong with its value.
@@ -123,6 +148,8 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
     };
     let max_message_bytes = usize::try_from(args.max_message)
         .with_context(|| format!("--max-message {}", units::bytes(args.max_message)))?;
+    let retention = Retention { max_ids: args.idempotency_ids, max_age: args.idempotency_age };
+    let store = args.state.as_deref().map(|dir| open_state(dir, retention)).transpose()?;
     Ok(ServerConfig {
         listen: args.listen,
         workers: args.workers.unwrap_or(defaults.workers),
@@ -131,8 +158,8 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         queue_capacity: args.queue_capacity,
         max_connections: args.max_connections,
         token,
-        idempotency_ids: args.idempotency_ids,
-        idempotency_age: args.idempotency_age,
+        store,
+        retention,
         max_message_bytes,
         memory: Some(MemoryProbe {
             live_bytes: allocator::live_bytes,
@@ -144,6 +171,17 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         faults: args.fault,
         ..defaults
     })
+}
+
+/// Opens the state directory, or says by its flag what is wrong with it.
+fn open_state(dir: &Path, retention: Retention) -> anyhow::Result<Arc<dyn ProcessedIds>> {
+    let config = DurableConfig { retention, ..DurableConfig::default() };
+    let store = DurableStore::open(dir, &config).with_context(|| flag_of_state(dir))?;
+    Ok(Arc::new(store))
+}
+
+fn flag_of_state(dir: &Path) -> String {
+    format!("--state {}", dir.display())
 }
 
 fn resident_bytes() -> Option<u64> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::fault::ServerFault;
-use super::idempotency::ProcessedIds;
+use super::idempotency::{ProcessedIds, Retention};
 
 /// How the server listens, processes and limits. [`Default`] is an ephemeral port on loopback without a delay.
 #[derive(Debug, Clone)]
@@ -31,10 +31,8 @@ pub struct ServerConfig {
     pub token: Option<Secret>,
     /// What remembers the ids of processed messages; `None` is the server's own memory, bounded as follows.
     pub store: Option<Arc<dyn ProcessedIds>>,
-    /// How many ids of processed messages are remembered.
-    pub idempotency_ids: usize,
-    /// How long the id of a processed message is remembered.
-    pub idempotency_age: Duration,
+    /// How many ids of processed messages the server's own memory holds, and for how long.
+    pub retention: Retention,
     /// The largest message; a longer one closes its connection with 1009.
     pub max_message_bytes: usize,
     /// The most that is read from a connection at once. A worker has one such buffer for all its connections.
@@ -60,10 +58,7 @@ impl Default for ServerConfig {
             max_connections: 1_100,
             token: None,
             store: None,
-            // At 10,000 a second, 40 s: longer than a client waits before it gives a message up.
-            idempotency_ids: 400_000,
-            // Longer than any client keeps trying, outages included.
-            idempotency_age: Duration::from_secs(600),
+            retention: Retention::default(),
             max_message_bytes: 1 << 20,
             // As much as a full window of 32 requests on ten connections; more gains nothing.
             read_buffer_bytes: 64 << 10,
@@ -85,7 +80,7 @@ impl ServerConfig {
         within("workers", self.workers, 1, 1_024)?;
         within("queue_capacity", self.queue_capacity, 1, 100_000_000)?;
         within("max_connections", self.max_connections, 1, 10_000_000)?;
-        within("idempotency_ids", self.idempotency_ids, 1, 1_000_000_000)?;
+        within("idempotency_ids", self.retention.max_ids.get(), 1, 1_000_000_000)?;
         within("max_message_bytes", self.max_message_bytes, 1, 1 << 30)?;
         within("read_buffer_bytes", self.read_buffer_bytes, 1 << 10, 16 << 20)?;
         if let Some(concurrency) = self.concurrency {

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::task::AtomicWaker;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::idempotency::{ProcessedIds, Recorded, Recording, RecordingFailed};
+use super::idempotency::{ProcessedIds, RecordError, Recorded, Recording};
 use super::queue::PriorityQueue;
 use super::stats::Counters;
 use crate::clock::{Clock, MonotonicClock, unix_now_ns};
@@ -108,6 +109,8 @@ pub(super) struct Engine {
     state: Mutex<State>,
     /// Requests that wait, for the answers that tell it; written under the lock.
     depth: AtomicU64,
+    /// Requests that are processed and wait for their ids to be recorded; written by the engine's thread only.
+    committing: AtomicUsize,
     /// The first request is in work, or the engine shall end.
     changed: Notify,
     /// Nothing more will come: end when all is done.
@@ -118,6 +121,8 @@ pub(super) struct Engine {
     delay_ns: u64,
     slots: usize,
     store: Arc<dyn ProcessedIds>,
+    /// Why an id could not be recorded, the first time.
+    record_error: watch::Sender<Option<RecordError>>,
     /// Written by the engine's thread only.
     counters: Arc<Counters>,
 }
@@ -158,6 +163,7 @@ impl Engine {
                 once: HashMap::new(),
             }),
             depth: AtomicU64::new(0),
+            committing: AtomicUsize::new(0),
             changed: Notify::new(),
             finishing: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -165,13 +171,26 @@ impl Engine {
             delay_ns: u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX),
             slots: concurrency.unwrap_or(usize::MAX),
             store,
+            record_error: watch::Sender::new(None),
             counters,
         }
     }
 
-    /// Requests that wait.
+    /// Requests that wait, to be processed or to be recorded.
     pub(super) fn depth(&self) -> u64 {
-        self.depth.load(Ordering::Relaxed)
+        self.depth.load(Ordering::Relaxed) + self.committing.load(Ordering::Relaxed) as u64
+    }
+
+    /// Waits until an id cannot be recorded, for the first time; for ever, where none fails.
+    pub(super) async fn record_error(&self) -> RecordError {
+        let mut errors = self.record_error.subscribe();
+        loop {
+            if let Some(error) = &*errors.borrow_and_update() {
+                return error.clone();
+            }
+            // The sender is our own, so it cannot be gone.
+            let _ = errors.changed().await;
+        }
     }
 
     /// Takes a request into work or into the queue, or says why not.
@@ -183,8 +202,13 @@ impl Engine {
                 return Admission::Repeated;
             }
             if let Some(original) = self.store.lookup(id) {
-                return Admission::Processed(original);
+                return Admission::Processed(WallTime::from_unix_ns(original));
             }
+        }
+        // What the store cannot keep up with waits, too, and must not wait without a bound.
+        let committing = self.committing.load(Ordering::Relaxed);
+        if committing > 0 && committing + state.queue.len() >= state.queue.room(job.priority) {
+            return Admission::Refused;
         }
         let once = job.once_id.clone().map(|id| (id, Arc::clone(&job.outbox)));
         let outbox = Arc::clone(&job.outbox);
@@ -224,11 +248,7 @@ impl Engine {
                 biased;
                 slept = next_due => slept?,
                 () = self.changed.notified() => {}
-                result = first_recorded(&mut committing) => {
-                    if let Some(Committing { job, .. }) = committing.pop_front() {
-                        self.release(job, result.is_ok());
-                    }
-                }
+                result = first_recorded(&mut committing) => self.release_recorded(&mut committing, result),
             }
         }
         Ok(())
@@ -270,13 +290,33 @@ impl Engine {
                 recording => committing.push_back(Committing { job, recording }),
             }
         }
+        self.committing.store(committing.len(), Ordering::Relaxed);
         next_ns
+    }
+
+    /// Releases the first of `committing`, whose recording has ended as told, and those behind it that are ready, too:
+    /// a store records many at once.
+    fn release_recorded(&self, committing: &mut VecDeque<Committing>, first: Result<(), RecordError>) {
+        let mut next = Some(first);
+        while let Some(result) = next {
+            let Some(Committing { job, .. }) = committing.pop_front() else { break };
+            self.release(job, result.is_ok());
+            if let Err(error) = result {
+                self.record_error.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(error);
+                    is_first
+                });
+            }
+            next = first_recorded(committing).now_or_never();
+        }
+        self.committing.store(committing.len(), Ordering::Relaxed);
     }
 
     /// Nobody else can have recorded the id: it was in `once` from its admission on, and leaves it on its release.
     fn record(&self, job: &Job) -> Recording {
         match &job.once_id {
-            Some(id) => self.store.record(id, WallTime::from_unix_ns(unix_now_ns())),
+            Some(id) => self.store.record(id, unix_now_ns()),
             None => Recording::Done(Recorded::First),
         }
     }
@@ -303,7 +343,7 @@ impl Engine {
 }
 
 /// Ready when the first of `committing` is recorded or has failed to be; never, where there is none.
-async fn first_recorded(committing: &mut VecDeque<Committing>) -> Result<(), RecordingFailed> {
+async fn first_recorded(committing: &mut VecDeque<Committing>) -> Result<(), RecordError> {
     match committing.front_mut().map(|first| &mut first.recording) {
         Some(Recording::Done(_)) => Ok(()),
         Some(Recording::Pending(recording)) => recording.await.map(drop),
@@ -324,23 +364,24 @@ fn redirect(from: &mut Arc<Outbox>, to: Arc<Outbox>) {
 mod tests {
     use tokio::sync::oneshot;
 
+    use super::super::idempotency::{MemoryStore, Retention};
     use super::*;
 
     /// A store whose recordings are done when the test says so.
     #[derive(Debug, Default)]
     struct SlowStore {
-        pending: Mutex<Vec<oneshot::Sender<Result<Recorded, RecordingFailed>>>>,
+        pending: Mutex<Vec<oneshot::Sender<Result<Recorded, RecordError>>>>,
     }
 
     impl ProcessedIds for SlowStore {
-        fn lookup(&self, _: &str) -> Option<WallTime> {
+        fn lookup(&self, _: &str) -> Option<u64> {
             None
         }
 
-        fn record(&self, _: &str, _: WallTime) -> Recording {
+        fn record(&self, _: &str, _: u64) -> Recording {
             let (done, recording) = oneshot::channel();
             self.pending.lock().unwrap().push(done);
-            Recording::Pending(Box::pin(async { recording.await.unwrap_or(Err(RecordingFailed)) }))
+            Recording::Pending(Box::pin(async { recording.await.unwrap_or(Err(RecordError::Closed)) }))
         }
 
         fn is_durable(&self) -> bool {
@@ -391,7 +432,7 @@ mod tests {
                 }
             }
             let (Some(first), Some(second)) = (first, second) else { panic!("nothing recorded") };
-            second.send(Err(RecordingFailed)).unwrap();
+            second.send(Err(RecordError::Closed)).unwrap();
             tokio::task::yield_now().await;
             assert_eq!((outbox.in_flight(), counters.processed.load()), (3, 0), "held back behind the first");
             first.send(Ok(Recorded::First)).unwrap();
@@ -400,6 +441,7 @@ mod tests {
                 order.extend(next(&outbox).await);
             }
             assert_eq!(order, [("a".to_owned(), true), ("b".to_owned(), false), ("free".to_owned(), true)]);
+            assert!(matches!(engine.record_error().await, RecordError::Closed));
             // A failed recording makes its id new again.
             assert_eq!(engine.submit(job("b", true, &outbox)), Admission::Admitted);
             engine.abort();
@@ -410,9 +452,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_to_be_recorded_is_bounded_by_the_queue() {
+        let store = Arc::new(SlowStore::default());
+        let engine = Engine::new(Duration::ZERO, None, 10, store.clone(), Arc::default());
+        let outbox = Arc::default();
+        let testing = async {
+            for n in 0..10 {
+                assert_eq!(engine.submit(job(&n.to_string(), true, &outbox)), Admission::Admitted);
+            }
+            while engine.depth() < 10 {
+                tokio::task::yield_now().await;
+            }
+            let high = |text| Job { priority: Priority::High, ..job(text, false, &outbox) };
+            assert_eq!(engine.submit(job("normal", false, &outbox)), Admission::Refused);
+            assert_eq!(engine.submit(high("high")), Admission::Admitted, "the reserve is for it");
+            while engine.depth() < 11 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(engine.submit(high("another")), Admission::Refused);
+            for pending in store.pending.lock().unwrap().drain(..) {
+                pending.send(Ok(Recorded::First)).unwrap();
+            }
+            while engine.depth() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(next(&outbox).await.len(), 11);
+            assert_eq!(engine.submit(job("normal", false, &outbox)), Admission::Admitted);
+            engine.abort();
+        };
+        let (ran, ()) = tokio::join!(engine.run(Sleeper::precise().unwrap()), testing);
+        ran.unwrap();
+    }
+
+    #[tokio::test]
     async fn an_engine_that_finishes_processes_what_it_has_for_nobody_too() {
         let counters = Arc::<Counters>::default();
-        let store = Arc::new(super::super::idempotency::MemoryStore::new(10, Duration::from_secs(60)));
+        let store = Arc::new(Mutex::new(MemoryStore::new(Retention::default())));
         let engine = Engine::new(Duration::from_millis(1), Some(2), 10, store.clone(), Arc::clone(&counters));
         let outbox = Arc::<Outbox>::default();
         for n in 0..7 {
@@ -424,6 +499,6 @@ mod tests {
         engine.run(Sleeper::precise().unwrap()).await.unwrap();
         assert_eq!((counters.processed.load(), engine.depth()), (7, 0));
         assert!(outbox.take().is_empty());
-        assert!((0..7).all(|n| store.lookup(&n.to_string()).is_some()));
+        assert!((0..7).all(|n| ProcessedIds::lookup(&*store, &n.to_string()).is_some()));
     }
 }

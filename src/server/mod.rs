@@ -11,7 +11,7 @@ mod engine;
 mod fault;
 mod frame;
 mod handshake;
-mod idempotency;
+pub mod idempotency;
 mod queue;
 mod reader;
 mod session;
@@ -32,7 +32,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{MemoryProbe, Secret, ServerConfig, ServerConfigError};
 pub use fault::ServerFault;
-pub use idempotency::{ProcessedIds, Recorded, Recording, RecordingFailed};
+pub use idempotency::{
+    DurableConfig, DurableStore, JournalEntry, JournalError, OpenError, ProcessedIds, RecordError, Recorded,
+    Recording, Retention, read_journal,
+};
 
 use crate::message::PerformanceStats;
 use crate::pacer::Sleeper;
@@ -139,6 +142,15 @@ impl ServerHandle {
     #[must_use]
     pub fn stats(&self) -> PerformanceStats {
         self.shared.stats()
+    }
+
+    /// Waits until an id cannot be recorded, for the first time; for ever, where none fails. The sender of each such
+    /// message gets an `error`.
+    pub async fn record_error(&self) -> RecordError {
+        match &self.shared.engine {
+            Some(engine) => engine.record_error().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Answers what was admitted, closes every connection, and ends.

@@ -31,16 +31,22 @@ impl<T> PriorityQueue<T> {
     /// # Errors
     /// With the item, where there is no room for one of its priority.
     pub(super) fn push(&mut self, priority: Priority, item: T) -> Result<(), T> {
-        let held = self.len();
-        let (queue, room) = match priority {
-            Priority::High => (&mut self.high, self.limit),
-            Priority::Normal => (&mut self.normal, self.threshold),
-        };
-        if held >= room {
+        if self.len() >= self.room(priority) {
             return Err(item);
         }
-        queue.push_back(item);
+        match priority {
+            Priority::High => self.high.push_back(item),
+            Priority::Normal => self.normal.push_back(item),
+        }
         Ok(())
+    }
+
+    /// From how many items on one of `priority` is refused.
+    pub(super) fn room(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::High => self.limit,
+            Priority::Normal => self.threshold,
+        }
     }
 
     /// Takes out the next.

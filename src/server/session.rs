@@ -11,7 +11,7 @@ use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
 use super::fault::ServerFault;
 use super::frame::append_text;
-use super::idempotency::{Recorded, Recording};
+use super::idempotency::{MAX_ID_BYTES, Recorded, Recording};
 use super::worker::Worker;
 use crate::clock::unix_now_ns;
 use crate::message::{
@@ -62,6 +62,13 @@ impl Session {
                 self.stats(out);
             }
             Request::Other(other) => generic(other, text, now, out),
+            Request::UserMessage(message) if message.message_id.len() > MAX_ID_BYTES => {
+                let bytes = message.message_id.len();
+                let text = format!(
+                    "field `message_id` has {bytes} bytes, but at most {MAX_ID_BYTES} are remembered"
+                );
+                self.error(&text, now, out);
+            }
             _ => {
                 self.worker.counters.received.add_one();
                 match self.delayed.clone() {
@@ -108,9 +115,10 @@ impl Session {
     fn process(&self, request: &Request<'_>, now: WallTime, out: &mut BytesMut) {
         // A store whose recordings take time has an engine before it.
         if let Request::UserMessage(message) = request
-            && let Recording::Done(Recorded::Again(original)) =
-                self.worker.shared.store.record(&message.message_id, now)
+            && let Recording::Done(Recorded::Again { original_unix_ns }) =
+                self.worker.shared.store.record(&message.message_id, now.as_unix_ns())
         {
+            let original = WallTime::from_unix_ns(original_unix_ns);
             return self.duplicate(&message.message_id, original, now, out);
         }
         self.worker.counters.admitted.add_one();

@@ -1,7 +1,7 @@
 //! What all threads of a server share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -34,10 +34,8 @@ pub(super) struct Shared {
 impl Shared {
     /// `config` is valid.
     pub(super) fn new(config: ServerConfig) -> Self {
-        let store = config
-            .store
-            .clone()
-            .unwrap_or_else(|| Arc::new(MemoryStore::new(config.idempotency_ids, config.idempotency_age)));
+        let store =
+            config.store.clone().unwrap_or_else(|| Arc::new(Mutex::new(MemoryStore::new(config.retention))));
         let mut counters: Vec<Arc<Counters>> = (0..config.workers).map(|_| Arc::default()).collect();
         let takes_time = config.processing_delay > Duration::ZERO || store.is_durable();
         let engine = takes_time.then(|| {
