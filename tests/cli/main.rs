@@ -12,6 +12,7 @@ mod process;
 mod proxy;
 mod serve;
 mod servers;
+mod store;
 mod target;
 mod third_party;
 mod usage;

@@ -1,0 +1,247 @@
+//! The faults of a running server: where each strikes, and what was struck so far.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::{ServerFault, Slip, Targets};
+use crate::server::idempotency::{MemoryStore, ProcessedIds, Recording, Retention};
+
+/// A server's faults.
+#[derive(Debug)]
+pub(in crate::server) struct Planted {
+    faults: Vec<ServerFault>,
+    counted: Vec<Counted>,
+    handshakes: AtomicU64,
+    /// What [`ServerFault::Grow`] takes.
+    grown: OnceLock<Vec<u8>>,
+}
+
+/// Which slips hit one message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::server) struct Slips {
+    pub(in crate::server) ignore: bool,
+    pub(in crate::server) cut: bool,
+    pub(in crate::server) lose: bool,
+    pub(in crate::server) repeat: bool,
+    pub(in crate::server) swap: bool,
+    pub(in crate::server) misname: bool,
+    pub(in crate::server) alter: bool,
+}
+
+impl Slips {
+    fn set(&mut self, slip: Slip) {
+        *match slip {
+            Slip::IgnoreRequest => &mut self.ignore,
+            Slip::CutConnection => &mut self.cut,
+            Slip::LoseAnswer => &mut self.lose,
+            Slip::RepeatAnswer => &mut self.repeat,
+            Slip::SwapAnswers => &mut self.swap,
+            Slip::MisnameAnswer => &mut self.misname,
+            Slip::AlterAnswer => &mut self.alter,
+        } = true;
+    }
+}
+
+impl Planted {
+    pub(in crate::server) fn new(faults: &[ServerFault]) -> Self {
+        let counted = faults.iter().filter_map(|fault| match *fault {
+            ServerFault::Slips { slip, targets } => Some(Counted::new(slip, targets)),
+            _ => None,
+        });
+        Self {
+            faults: faults.to_vec(),
+            counted: counted.collect(),
+            handshakes: AtomicU64::new(0),
+            grown: OnceLock::new(),
+        }
+    }
+
+    pub(in crate::server) fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Which slips hit the next request for work; to be asked once for each.
+    pub(in crate::server) fn slips_of_request(&self) -> Slips {
+        self.slips(|slip| matches!(slip, Slip::IgnoreRequest | Slip::CutConnection))
+    }
+
+    /// Which slips hit the answer to the message of this id; to be asked once for each answer to a processed request.
+    pub(in crate::server) fn slips_of_answer(&self, message_id: &str, tells_of_content: bool) -> Slips {
+        let mut slips = self.slips(|slip| match slip {
+            Slip::IgnoreRequest | Slip::CutConnection => false,
+            Slip::AlterAnswer => tells_of_content,
+            Slip::LoseAnswer | Slip::RepeatAnswer | Slip::SwapAnswers | Slip::MisnameAnswer => true,
+        });
+        slips.lose |= self.faults.iter().any(|fault| fault.drops_answer(message_id));
+        slips
+    }
+
+    /// Whether the next connection to have ended its handshake is turned away; to be asked once for each.
+    pub(in crate::server) fn refuses_connection(&self) -> bool {
+        let number = self.handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.has(|fault| matches!(*fault, ServerFault::RefuseConnection { nth } if nth == number))
+    }
+
+    /// How long after the first refusal `backpressure` is sent; `None` is never.
+    pub(in crate::server) fn backpressure_after(&self) -> Option<Duration> {
+        if self.has(|fault| matches!(fault, ServerFault::NoBackpressure)) {
+            return None;
+        }
+        let late = self.faults.iter().map(|fault| match *fault {
+            ServerFault::LateBackpressure { by } => by,
+            _ => Duration::ZERO,
+        });
+        Some(late.max().unwrap_or_default())
+    }
+
+    /// By how much the processing delay grows within which time.
+    pub(in crate::server) fn growing_delay(&self) -> Option<(Duration, Duration)> {
+        self.faults.iter().find_map(|fault| match *fault {
+            ServerFault::GrowingDelay { growth, per } => Some((growth, per)),
+            _ => None,
+        })
+    }
+
+    pub(in crate::server) fn ignores_priority(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::ArrivalOrder))
+    }
+
+    pub(in crate::server) fn refuses_silently(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::SilentRefusals))
+    }
+
+    /// How many bytes each message leaks.
+    pub(in crate::server) fn leak_bytes(&self) -> usize {
+        let leaks = self.faults.iter().map(|fault| match *fault {
+            ServerFault::Leak { bytes } => usize::try_from(bytes).unwrap_or(usize::MAX),
+            _ => 0,
+        });
+        leaks.max().unwrap_or_default()
+    }
+
+    /// Takes what is to be taken with the first message.
+    pub(in crate::server) fn grow(&self) {
+        for fault in &self.faults {
+            if let ServerFault::Grow { bytes } = *fault {
+                // Not zero, else the system would give no memory before it is written to.
+                self.grown.get_or_init(|| vec![1; usize::try_from(bytes).unwrap_or(usize::MAX)]);
+            }
+        }
+    }
+
+    /// What the server is to use for its store.
+    pub(in crate::server) fn store(
+        &self,
+        store: Arc<dyn ProcessedIds>,
+        retention: Retention,
+    ) -> Arc<dyn ProcessedIds> {
+        if self.has(|fault| matches!(fault, ServerFault::ForgetOnStart)) {
+            return Arc::new(Forgetful { store, known: Mutex::new(MemoryStore::new(retention)) });
+        }
+        store
+    }
+
+    fn has(&self, is: impl Fn(&ServerFault) -> bool) -> bool {
+        self.faults.iter().any(is)
+    }
+
+    fn slips(&self, counts: impl Fn(Slip) -> bool) -> Slips {
+        let mut slips = Slips::default();
+        for counted in self.counted.iter().filter(|counted| counts(counted.slip)) {
+            if counted.next_is_hit() {
+                slips.set(counted.slip);
+            }
+        }
+        slips
+    }
+}
+
+/// A slip, the positions at which it happens, and how many were passed.
+#[derive(Debug)]
+struct Counted {
+    slip: Slip,
+    positions: BTreeSet<u64>,
+    passed: AtomicU64,
+}
+
+impl Counted {
+    /// Draws the positions, each set of them equally likely: R. W. Floyd's algorithm (Bentley and Floyd, "A sample of
+    /// brilliance", CACM 30(9), 1987).
+    fn new(slip: Slip, targets: Targets) -> Self {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(targets.seed);
+        let mut positions = BTreeSet::new();
+        for last in targets.among.saturating_sub(targets.times)..targets.among {
+            let drawn = random.random_range(0..=last);
+            if !positions.insert(drawn) {
+                positions.insert(last);
+            }
+        }
+        Self { slip, positions, passed: AtomicU64::new(0) }
+    }
+
+    fn next_is_hit(&self) -> bool {
+        self.positions.contains(&self.passed.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A store that does not know what was processed before this server started.
+#[derive(Debug)]
+struct Forgetful {
+    store: Arc<dyn ProcessedIds>,
+    /// What was processed since.
+    known: Mutex<MemoryStore>,
+}
+
+impl ProcessedIds for Forgetful {
+    fn lookup(&self, id: &str) -> Option<u64> {
+        ProcessedIds::lookup(&self.known, id)
+    }
+
+    fn record(&self, id: &str, now_unix_ns: u64) -> Recording {
+        let known = ProcessedIds::record(&self.known, id, now_unix_ns);
+        if self.store.is_durable() { self.store.record(id, now_unix_ns) } else { known }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.store.is_durable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_slip_happens_exactly_as_often_as_told(times in 1..50_u64, more in 0..200_u64, seed: u64) {
+            let targets = Targets { times, among: times + more, seed };
+            let hits = |targets: Targets| -> Vec<u64> {
+                let planted = Planted::new(&[ServerFault::Slips { slip: Slip::RepeatAnswer, targets }]);
+                (0..targets.among + 100).filter(|_| planted.slips_of_answer("", true).repeat).collect()
+            };
+            let first = hits(targets);
+            prop_assert_eq!(first.len() as u64, times);
+            prop_assert!(first.iter().all(|&position| position < targets.among));
+            prop_assert_eq!(first, hits(targets));
+        }
+    }
+
+    #[test]
+    fn each_slip_counts_what_it_concerns() {
+        let all = |slip| ServerFault::Slips { slip, targets: Targets { times: 1, among: 1, seed: 0 } };
+        let planted = Planted::new(&Slip::ALL.map(all));
+        let without_content = planted.slips_of_answer("", false);
+        let first_four = Slips { lose: true, repeat: true, swap: true, misname: true, ..Slips::default() };
+        assert_eq!(without_content, first_four);
+        assert_eq!(planted.slips_of_answer("", true), Slips { alter: true, ..Slips::default() });
+        assert_eq!(planted.slips_of_request(), Slips { ignore: true, cut: true, ..Slips::default() });
+        assert_eq!(planted.slips_of_request(), Slips::default());
+    }
+}

@@ -1,0 +1,200 @@
+//! How a fault is read: `fault=value,key=value`, or the name alone where there is nothing to say.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{ServerFault, Slip, Targets};
+use crate::server::config::ServerConfigError;
+use crate::units::{UnitError, parse_bytes, parse_duration};
+
+/// A text is no fault.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ServerFaultError {
+    /// It names none.
+    #[error("`{name}` is no fault; expected one of {}", FORMS.join(" "))]
+    Unknown {
+        /// What it names.
+        name: String,
+    },
+    /// It is not written like the fault that it names.
+    #[error("`{text}` is incomplete or too much; expected {form}")]
+    Form {
+        /// The text.
+        text: String,
+        /// How that fault is written.
+        form: &'static str,
+    },
+    /// A whole number was expected.
+    #[error("`{key}={value}` is not a whole number")]
+    Number {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A share was expected.
+    #[error("`{value}` is not a share from 0 to 1")]
+    Share {
+        /// The value.
+        value: String,
+    },
+    /// A duration or a size cannot be read.
+    #[error("`{key}`: {cause}")]
+    Unit {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        cause: UnitError,
+    },
+    /// A value cannot be as it is.
+    #[error(transparent)]
+    Value(#[from] ServerConfigError),
+}
+
+/// How each fault is written, for the messages.
+const FORMS: [&str; 19] = [
+    "stall=DURATION,at=DURATION",
+    "pause=DURATION,every=DURATION",
+    "drop-answers=SHARE,seed=N",
+    "ignore-requests=TIMES,among=N,seed=N",
+    "cut-connections=TIMES,among=N,seed=N",
+    "lose-answers=TIMES,among=N,seed=N",
+    "repeat-answers=TIMES,among=N,seed=N",
+    "swap-answers=TIMES,among=N,seed=N",
+    "misname-answers=TIMES,among=N,seed=N",
+    "alter-answers=TIMES,among=N,seed=N",
+    "growing-delay=DURATION,per=DURATION",
+    "no-backpressure",
+    "late-backpressure=DURATION",
+    "silent-refusals",
+    "arrival-order",
+    "forget-on-start",
+    "refuse-connection=NTH",
+    "leak=SIZE",
+    "grow=SIZE",
+];
+
+impl FromStr for ServerFault {
+    type Err = ServerFaultError;
+
+    fn from_str(text: &str) -> Result<Self, ServerFaultError> {
+        let items: Vec<(&str, Option<&str>)> = text
+            .split(',')
+            .map(|item| item.split_once('=').map_or((item, None), |(key, value)| (key, Some(value))))
+            .collect();
+        let name = items.first().map_or("", |(name, _)| *name);
+        let form = FORMS.into_iter().find(|&form| keys(form).next() == Some(name));
+        let form = form.ok_or_else(|| ServerFaultError::Unknown { name: name.to_owned() })?;
+        let misformed = || ServerFaultError::Form { text: text.to_owned(), form };
+        if !keys(form).eq(items.iter().map(|(key, _)| *key)) {
+            return Err(misformed());
+        }
+        let values: Vec<&str> = items.iter().filter_map(|(_, value)| *value).collect();
+        let fault = match (name, values.as_slice()) {
+            ("stall", &[duration, at]) => {
+                Self::StallOnce { at: time("at", at)?, duration: time("stall", duration)? }
+            }
+            ("pause", &[duration, every]) => {
+                Self::Pause { every: time("every", every)?, duration: time("pause", duration)? }
+            }
+            ("drop-answers", &[share, seed]) => {
+                let unreadable = |_| ServerFaultError::Share { value: share.to_owned() };
+                Self::DropAnswers { share: share.parse().map_err(unreadable)?, seed: number("seed", seed)? }
+            }
+            ("growing-delay", &[growth, per]) => {
+                Self::GrowingDelay { growth: time("growing-delay", growth)?, per: time("per", per)? }
+            }
+            ("no-backpressure", []) => Self::NoBackpressure,
+            ("late-backpressure", &[by]) => Self::LateBackpressure { by: time("late-backpressure", by)? },
+            ("silent-refusals", []) => Self::SilentRefusals,
+            ("arrival-order", []) => Self::ArrivalOrder,
+            ("forget-on-start", []) => Self::ForgetOnStart,
+            ("refuse-connection", &[nth]) => {
+                Self::RefuseConnection { nth: number("refuse-connection", nth)? }
+            }
+            ("leak", &[bytes]) => Self::Leak { bytes: size("leak", bytes)? },
+            ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)? },
+            (name, &[times, among, seed]) => {
+                let slip = Slip::ALL.into_iter().find(|slip| slip.name() == name).ok_or_else(misformed)?;
+                let (times, among) = (number(slip.name(), times)?, number("among", among)?);
+                Self::Slips { slip, targets: Targets { times, among, seed: number("seed", seed)? } }
+            }
+            _ => return Err(misformed()),
+        };
+        fault.validate()?;
+        Ok(fault)
+    }
+}
+
+/// The keys of a form, in order.
+fn keys(form: &'static str) -> impl Iterator<Item = &'static str> {
+    form.split(',').map(|item| item.split_once('=').map_or(item, |(key, _)| key))
+}
+
+fn time(key: &'static str, value: &str) -> Result<Duration, ServerFaultError> {
+    parse_duration(value).map_err(|cause| ServerFaultError::Unit { key, cause })
+}
+
+fn size(key: &'static str, value: &str) -> Result<u64, ServerFaultError> {
+    parse_bytes(value).map_err(|cause| ServerFaultError::Unit { key, cause })
+}
+
+fn number(key: &'static str, value: &str) -> Result<u64, ServerFaultError> {
+    value.parse().map_err(|_| ServerFaultError::Number { key, value: value.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_can_be_written() {
+        let second = Duration::from_secs(1);
+        let ms = Duration::from_millis;
+        for (text, fault) in [
+            ("stall=1s,at=20ms", ServerFault::StallOnce { at: ms(20), duration: second }),
+            ("pause=60ms,every=1s", ServerFault::Pause { every: second, duration: ms(60) }),
+            ("drop-answers=0.5,seed=7", ServerFault::DropAnswers { share: 0.5, seed: 7 }),
+            ("growing-delay=5ms,per=1s", ServerFault::GrowingDelay { growth: ms(5), per: second }),
+            ("no-backpressure", ServerFault::NoBackpressure),
+            ("late-backpressure=1s", ServerFault::LateBackpressure { by: second }),
+            ("silent-refusals", ServerFault::SilentRefusals),
+            ("arrival-order", ServerFault::ArrivalOrder),
+            ("forget-on-start", ServerFault::ForgetOnStart),
+            ("refuse-connection=50", ServerFault::RefuseConnection { nth: 50 }),
+            ("leak=100B", ServerFault::Leak { bytes: 100 }),
+            ("grow=2KiB", ServerFault::Grow { bytes: 2_048 }),
+        ] {
+            assert_eq!(text.parse(), Ok(fault), "{text}");
+        }
+        for slip in Slip::ALL {
+            let targets = Targets { times: 2, among: 9, seed: 5 };
+            assert_eq!(format!("{slip}=2,among=9,seed=5").parse(), Ok(ServerFault::Slips { slip, targets }));
+        }
+    }
+
+    #[test]
+    fn what_is_no_fault_is_told_with_what_was_expected() {
+        for (text, parts) in [
+            ("", &["``", "stall=DURATION"] as &[&str]),
+            ("explode", &["`explode`", "swap-answers=TIMES,among=N,seed=N"]),
+            ("stall=1s", &["`stall=1s`", "expected stall=DURATION,at=DURATION"]),
+            ("stall=1s,at", &["`stall=1s,at`", "expected stall=DURATION,at=DURATION"]),
+            ("stall=1s,seed=1", &["expected stall=DURATION,at=DURATION"]),
+            ("no-backpressure=1", &["`no-backpressure=1`"]),
+            ("stall=1s,at=never", &["`at`", "never"]),
+            ("drop-answers=all,seed=1", &["`all`", "share"]),
+            ("drop-answers=2,seed=1", &["`share` is 2", "0 to 1"]),
+            ("lose-answers=x,among=9,seed=1", &["`lose-answers=x`", "whole number"]),
+            ("lose-answers=10,among=9,seed=1", &["`times` is 10", "1 to 9"]),
+            ("leak=1,5", &["`leak=1,5`"]),
+        ] {
+            let message = text.parse::<ServerFault>().unwrap_err().to_string();
+            for part in parts {
+                assert!(message.contains(part), "{part}: {message}");
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Each planted fault does what it says, exactly, and nothing else.
+
+use std::time::Instant;
+
+use floodline::server::{DurableConfig, DurableStore, Slip, Targets, read_journal};
+
+use super::*;
+
+const TIMES: u64 = 3;
+const MESSAGES: u64 = 100;
+
+fn with(fault: ServerFault) -> ServerConfig {
+    ServerConfig { faults: vec![fault], ..ServerConfig::default() }
+}
+
+/// A server that slips three times among the first fifty.
+fn slipping(slip: Slip) -> ServerHandle {
+    spawn(with(ServerFault::Slips { slip, targets: Targets { times: TIMES, among: MESSAGES / 2, seed: 7 } }))
+}
+
+/// The answers to a hundred messages of one connection.
+async fn answers(server: &ServerHandle) -> Vec<Value> {
+    let mut client = Client::connect(server).await;
+    client.send_together((0..MESSAGES).map(|n| test_message(n, None)).chain([json!({"type": "last"})])).await;
+    let mut answers = Vec::new();
+    loop {
+        let answer = client.receive().await;
+        if answer["type"] == "generic_response" {
+            return answers;
+        }
+        answers.push(answer);
+    }
+}
+
+fn sequence(answers: &[Value]) -> Vec<u64> {
+    answers.iter().map(|answer| answer["sequence_id"].as_u64().unwrap()).collect()
+}
+
+fn is_intact(answer: &Value) -> bool {
+    // CRC-32 (IEEE) of "hello", by another implementation.
+    let id = format!("c-{}", answer["sequence_id"]);
+    answer["message_id"] == id && answer["content_crc32"] == 0x3610_a686
+}
+
+#[tokio::test]
+async fn requests_are_ignored() {
+    let server = slipping(Slip::IgnoreRequest);
+    let answers = answers(&server).await;
+    assert!(sequence(&answers).is_sorted_by(|a, b| a < b) && answers.iter().all(is_intact));
+    let left = Some(MESSAGES - TIMES);
+    let stats = server.stats();
+    assert_eq!((stats.received, stats.processed, stats.answered), (Some(MESSAGES), left, left));
+    assert_eq!(answers.len() as u64, MESSAGES - TIMES);
+}
+
+#[tokio::test]
+async fn answers_are_lost() {
+    let server = slipping(Slip::LoseAnswer);
+    let answers = answers(&server).await;
+    assert!(sequence(&answers).is_sorted_by(|a, b| a < b) && answers.iter().all(is_intact));
+    assert_eq!(answers.len() as u64, MESSAGES - TIMES);
+    assert_eq!(server.stats().processed, Some(MESSAGES));
+}
+
+#[tokio::test]
+async fn answers_are_repeated() {
+    let answers = answers(&slipping(Slip::RepeatAnswer)).await;
+    let sequence = sequence(&answers);
+    assert!(sequence.is_sorted() && answers.iter().all(is_intact));
+    let repeated = sequence.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64;
+    assert_eq!((repeated, sequence.len() as u64), (TIMES, MESSAGES + TIMES));
+}
+
+#[tokio::test]
+async fn answers_are_swapped() {
+    let server = slipping(Slip::SwapAnswers);
+    let answers = answers(&server).await;
+    let mut sequence = sequence(&answers);
+    assert!(answers.iter().all(is_intact));
+    let mut swapped = 0;
+    for at in 1..sequence.len() {
+        if sequence[at - 1] > sequence[at] {
+            sequence.swap(at - 1, at);
+            swapped += 1;
+        }
+    }
+    assert_eq!(swapped, TIMES);
+    assert_eq!(sequence, (0..MESSAGES).collect::<Vec<_>>(), "neighbours only");
+}
+
+#[tokio::test]
+async fn answers_name_nobody() {
+    let answers = answers(&slipping(Slip::MisnameAnswer)).await;
+    assert_eq!(sequence(&answers), (0..MESSAGES).collect::<Vec<_>>());
+    let wrong: Vec<_> = answers.iter().filter(|answer| !is_intact(answer)).collect();
+    assert_eq!(wrong.len() as u64, TIMES);
+    for answer in wrong {
+        assert_eq!(answer["message_id"], format!("nobody-c-{}", answer["sequence_id"]));
+    }
+}
+
+#[tokio::test]
+async fn answers_tell_of_another_content() {
+    let answers = answers(&slipping(Slip::AlterAnswer)).await;
+    assert_eq!(sequence(&answers), (0..MESSAGES).collect::<Vec<_>>());
+    let wrong: Vec<_> = answers.iter().filter(|answer| !is_intact(answer)).collect();
+    assert_eq!(wrong.len() as u64, TIMES);
+    for answer in wrong {
+        assert_eq!(answer["message_id"], format!("c-{}", answer["sequence_id"]));
+    }
+
+    let targets = Targets { times: 2, among: 2, seed: 0 };
+    let server = spawn(with(ServerFault::Slips { slip: Slip::AlterAnswer, targets }));
+    let mut client = Client::connect(&server).await;
+    assert_eq!(client.ask(user_message(0)).await["content"], "xé\"llo");
+    let empty = json!({"type": "user_message", "message_id": "u-1", "content": ""});
+    assert_eq!(client.ask(empty).await["content"], "x");
+    assert_eq!(client.ask(user_message(2)).await["content"], "hé\"llo");
+}
+
+#[tokio::test]
+async fn connections_are_cut_without_a_word() {
+    let server = slipping(Slip::CutConnection);
+    let mut client = Client::connect(&server).await;
+    let mut cuts = 0;
+    for n in 0..MESSAGES {
+        client.send(test_message(n, None)).await;
+        match client.0.next().await {
+            Some(Ok(Message::Text(_))) => {}
+            Some(Err(_)) | None => {
+                cuts += 1;
+                client = Client::connect(&server).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(cuts, TIMES);
+    assert_eq!(server.stats().processed, Some(MESSAGES - TIMES));
+}
+
+/// How often `backpressure` and `queue_full` come where a queue of two gets ten messages.
+async fn overflow(fault: Option<ServerFault>) -> (usize, usize, Option<u64>) {
+    let faults = Vec::from_iter(fault);
+    let server = spawn(ServerConfig { faults, ..delayed(Duration::from_secs(3_600), 1, 2) });
+    let mut client = Client::connect(&server).await;
+    let messages = (0..10).map(|n| test_message(n, None));
+    client.send_together(messages.chain([json!({"type": "last"})])).await;
+    let (mut signals, mut refusals) = (0, 0);
+    loop {
+        match client.receive().await["type"].as_str().unwrap() {
+            "backpressure" => signals += 1,
+            "queue_full" => refusals += 1,
+            "generic_response" => return (signals, refusals, server.stats().refused),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn signals_and_refusals_are_withheld_apart() {
+    assert_eq!(overflow(None).await, (1, 7, Some(7)));
+    assert_eq!(overflow(Some(ServerFault::NoBackpressure)).await, (0, 7, Some(7)));
+    assert_eq!(overflow(Some(ServerFault::SilentRefusals)).await, (1, 0, Some(7)));
+    let by = Duration::from_secs(600);
+    assert_eq!(overflow(Some(ServerFault::LateBackpressure { by })).await, (0, 7, Some(7)));
+}
+
+#[tokio::test]
+async fn a_late_signal_comes_once_and_not_before_its_time() {
+    let by = Duration::from_millis(150);
+    let faults = vec![ServerFault::LateBackpressure { by }];
+    let server = spawn(ServerConfig { faults, ..delayed(Duration::from_secs(3_600), 1, 1) });
+    let mut client = Client::connect(&server).await;
+    client.send_together((0..2).map(|n| test_message(n, None))).await;
+    let started = Instant::now();
+    let mut signalled = None;
+    for n in 2.. {
+        client.send_together([test_message(n, None), json!({"type": "last"})]).await;
+        assert_eq!(client.receive().await["type"], "queue_full");
+        let next = client.receive().await;
+        if next["type"] == "backpressure" {
+            assert_eq!(signalled.replace(n), None);
+            assert!(started.elapsed() >= by, "{:?}", started.elapsed());
+            assert_eq!(client.receive().await["type"], "generic_response");
+        }
+        if signalled.is_some_and(|at| n > at + 100) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn high_priority_waits_its_turn() {
+    for (faults, expected) in [(vec![], [0, 2, 1]), (vec![ServerFault::ArrivalOrder], [0, 1, 2])] {
+        let server = spawn(ServerConfig { faults, ..delayed(Duration::from_millis(20), 1, 10) });
+        let mut client = Client::connect(&server).await;
+        client
+            .send_together([test_message(0, None), test_message(1, None), test_message(2, Some("high"))])
+            .await;
+        for n in expected {
+            assert_eq!(client.receive().await["sequence_id"], n);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_processed_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    for (faults, expected) in [
+        (vec![], ["ai_response", "duplicate_rejected"]),
+        (vec![], ["duplicate_rejected", "duplicate_rejected"]),
+        (vec![ServerFault::ForgetOnStart], ["ai_response", "duplicate_rejected"]),
+    ] {
+        let store = DurableStore::open(dir.path(), &DurableConfig::default()).unwrap();
+        let server = spawn(ServerConfig { faults, store: Some(Arc::new(store)), ..ServerConfig::default() });
+        let mut client = Client::connect(&server).await;
+        for kind in expected {
+            assert_eq!(client.ask(user_message(0)).await["type"], kind);
+        }
+        drop(client);
+        server.shutdown().await.unwrap();
+    }
+    let journal = read_journal(dir.path()).unwrap();
+    let executions: Vec<_> = journal.iter().map(|entry| (entry.incarnation, &*entry.id)).collect();
+    assert_eq!(executions, [(1, "u-0"), (3, "u-0")]);
+}
+
+#[tokio::test]
+async fn the_nth_connection_is_turned_away() {
+    let server = spawn(with(ServerFault::RefuseConnection { nth: 2 }));
+    let mut first = Client::connect(&server).await;
+    assert_eq!(first.ask(test_message(0, None)).await["sequence_id"], 0);
+    assert_eq!(Client::connect(&server).await.close_code().await, 1013);
+    let mut third = Client::connect(&server).await;
+    assert_eq!(third.ask(test_message(1, None)).await["sequence_id"], 1);
+    assert_eq!(server.stats().connection_count, 2);
+}
+
+#[tokio::test]
+async fn pauses_come_again() {
+    let (every, duration) = (Duration::from_millis(50), Duration::from_millis(200));
+    let server = spawn(ServerConfig { workers: 1, ..with(ServerFault::Pause { every, duration }) });
+    let mut client = Client::connect(&server).await;
+    let mut held = 0;
+    let mut n = 0;
+    // However the machine delays us, a message is sooner or later sent into each pause.
+    while held < 3 {
+        let asked = Instant::now();
+        assert_eq!(client.ask(test_message(n, None)).await["sequence_id"], n);
+        held += u32::from(asked.elapsed() >= duration / 2);
+        n += 1;
+    }
+    assert_eq!(server.stats().answered, Some(n));
+}
+
+#[tokio::test]
+async fn a_growing_delay_doubles_the_age_of_the_run() {
+    // At one second per second, a message that starts t after the first takes t.
+    let (growth, per) = (Duration::from_secs(1), Duration::from_secs(1));
+    let server = spawn(with(ServerFault::GrowingDelay { growth, per }));
+    let mut client = Client::connect(&server).await;
+    assert_eq!(client.ask(test_message(0, None)).await["sequence_id"], 0);
+    let first_answered = Instant::now();
+    for n in 1.. {
+        let (asked, age) = (Instant::now(), first_answered.elapsed());
+        assert_eq!(client.ask(test_message(n, None)).await["sequence_id"], n);
+        assert!(asked.elapsed() >= age, "{:?} at {age:?}", asked.elapsed());
+        if age > Duration::from_millis(200) {
+            return;
+        }
+    }
+}
