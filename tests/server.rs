@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "server/faults.rs"]
+mod faults;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,6 +230,22 @@ async fn an_answer_waits_until_its_message_is_recorded() {
     assert_eq!(client.receive().await["message_id"], "u-2");
     let stats = server.stats();
     assert_eq!((stats.admitted, stats.processed, stats.answered), (Some(4), Some(3), Some(3)));
+}
+
+#[tokio::test]
+async fn an_id_too_long_to_be_remembered_is_told_so() {
+    for store in [None, Some(Arc::new(SlowStore) as Arc<dyn ProcessedIds>)] {
+        let server = spawn(ServerConfig { store, ..ServerConfig::default() });
+        let mut client = Client::connect(&server).await;
+        let message = |bytes| json!({"type": "user_message", "message_id": "x".repeat(bytes)});
+        assert_eq!(client.ask(message(256)).await["type"], "ai_response");
+        let answer = client.ask(message(257)).await;
+        assert_eq!(answer["type"], "error");
+        let text = answer["message"].as_str().unwrap();
+        assert!(["`message_id`", "257", "256"].iter().all(|part| text.contains(part)), "{text}");
+        let stats = server.stats();
+        assert_eq!((stats.received, stats.error_count), (Some(1), 1));
+    }
 }
 
 #[tokio::test]

@@ -63,8 +63,9 @@ pub struct ServeArgs {
     /// knows them; beside them the journal of all executions, which grows without bound
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Do something wrong on purpose: stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N; may be repeated
-    #[arg(long, value_parser = parse_fault, value_name = "FAULT")]
+    /// Do something wrong on purpose, such as stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N (a wrong
+    /// name lists all); may be repeated
+    #[arg(long, value_name = "FAULT")]
     fault: Vec<ServerFault>,
     /// Stop when standard input closes, and not at Ctrl-C: for a server that belongs to another process
     #[arg(long, hide = true)]
@@ -129,7 +130,6 @@ fn named(error: ServeError) -> anyhow::Error {
         ServeError::Listen { .. } => "--listen".to_owned(),
         ServeError::Config(ServerConfigError::Token) => "--token-env".to_owned(),
         ServeError::Config(ServerConfigError::OutOfRange { setting, .. }) => match *setting {
-            "share" | "at" | "duration" => "--fault".to_owned(),
             "max_message_bytes" => "--max-message".to_owned(),
             setting => format!("--{}", setting.replace('_', "-")),
         },
@@ -198,21 +198,5 @@ async fn stdin_closed() {
     });
     if reader.is_ok() {
         let _ = wait.await;
-    }
-}
-
-fn parse_fault(text: &str) -> anyhow::Result<ServerFault> {
-    const EXPECTED: &str = "expected stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N";
-    let (kind, rest) = text.split_once(',').unwrap_or((text, ""));
-    let (kind, value) = kind.split_once('=').context(EXPECTED)?;
-    match (kind, rest.split_once('=')) {
-        ("stall", Some(("at", at))) => {
-            Ok(ServerFault::StallOnce { at: parse_duration(at)?, duration: parse_duration(value)? })
-        }
-        ("drop-answers", Some(("seed", seed))) => Ok(ServerFault::DropAnswers {
-            share: value.parse().with_context(|| format!("`{value}` is not a share from 0 to 1"))?,
-            seed: seed.parse().with_context(|| format!("`{seed}` is not a seed"))?,
-        }),
-        _ => bail!(EXPECTED),
     }
 }

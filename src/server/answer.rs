@@ -31,6 +31,34 @@ pub(super) fn work_id<'a>(request: &'a Request<'_>) -> Option<&'a str> {
     }
 }
 
+/// Whether the answer to it tells of its content.
+pub(super) fn tells_of_content(request: &Request<'_>) -> bool {
+    matches!(request, Request::ThroughputTest(_) | Request::UserMessage(_))
+}
+
+/// Lets the answer name a message that was never sent: one of nobody.
+pub(super) fn misname(request: &mut Request<'_>) {
+    let id = match request {
+        Request::ThroughputTest(test) => &mut test.message_id,
+        Request::UserMessage(message) => &mut message.message_id,
+        Request::LatencyProbe(probe) => &mut probe.message_id,
+        Request::PerformanceStats | Request::Purge | Request::Other(_) => return,
+    };
+    *id = Cow::Owned(format!("nobody-{id}"));
+}
+
+/// Alters the first character of the content, or adds one where there is none.
+pub(super) fn alter(request: &mut Request<'_>) {
+    let content = match request {
+        Request::ThroughputTest(test) => &mut test.content,
+        Request::UserMessage(message) => message.content.get_or_insert_default(),
+        Request::LatencyProbe(_) | Request::PerformanceStats | Request::Purge | Request::Other(_) => return,
+    };
+    let mut rest = content.chars();
+    let other = if rest.next() == Some('x') { 'y' } else { 'x' };
+    *content = Cow::Owned(std::iter::once(other).chain(rest).collect());
+}
+
 /// Appends the answer to a processed request; nothing, where the request is not one that is processed.
 pub(super) fn encode(request: &Request<'_>, circumstances: Circumstances, out: &mut BytesMut) {
     let Circumstances { received_at, now, processing, queue_depth } = circumstances;

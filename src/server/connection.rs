@@ -245,5 +245,5 @@ fn handle(
         Event::Pong => {}
         Event::Close(code) => closed = Some(Ending::ClosedByPeer(code.unwrap_or(CloseCode::Normal.number()))),
     });
-    fed.err().map(Ending::Violated).or(closed)
+    fed.err().map(Ending::Violated).or(closed).or_else(|| session.is_cut().then_some(Ending::Gone))
 }

@@ -13,6 +13,8 @@ use futures::FutureExt;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, watch};
 
+use super::config::ServerConfig;
+use super::fault::Planted;
 use super::idempotency::{ProcessedIds, RecordError, Recorded, Recording};
 use super::queue::PriorityQueue;
 use super::stats::Counters;
@@ -118,7 +120,9 @@ pub(super) struct Engine {
     /// End now.
     aborted: AtomicBool,
     clock: MonotonicClock,
-    delay_ns: u64,
+    delay: Duration,
+    /// A fault: by how much the delay grows in which time.
+    growth: Option<(Duration, Duration)>,
     slots: usize,
     store: Arc<dyn ProcessedIds>,
     /// Why an id could not be recorded, the first time.
@@ -130,10 +134,12 @@ pub(super) struct Engine {
 #[derive(Debug)]
 struct State {
     queue: PriorityQueue<Waiting>,
-    /// In work. All take equally long, so the first to start is the first to be done.
+    /// In work. None takes less long than one that started before it, so the first to start is the first to be done.
     in_work: VecDeque<InWork>,
     /// Who gets the answer to an id that is queued or in work.
     once: HashMap<Arc<str>, Arc<Outbox>>,
+    /// When the first request came.
+    first_ns: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -150,17 +156,17 @@ struct InWork {
 
 impl Engine {
     pub(super) fn new(
-        delay: Duration,
-        concurrency: Option<usize>,
-        queue_capacity: usize,
+        config: &ServerConfig,
+        planted: &Planted,
         store: Arc<dyn ProcessedIds>,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
             state: Mutex::new(State {
-                queue: PriorityQueue::new(queue_capacity),
+                queue: PriorityQueue::new(config.queue_capacity, planted.ignores_priority()),
                 in_work: VecDeque::new(),
                 once: HashMap::new(),
+                first_ns: None,
             }),
             depth: AtomicU64::new(0),
             committing: AtomicUsize::new(0),
@@ -168,8 +174,9 @@ impl Engine {
             finishing: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             clock: MonotonicClock::start(),
-            delay_ns: u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX),
-            slots: concurrency.unwrap_or(usize::MAX),
+            delay: config.processing_delay,
+            growth: planted.growing_delay(),
+            slots: config.concurrency.unwrap_or(usize::MAX),
             store,
             record_error: watch::Sender::new(None),
             counters,
@@ -213,8 +220,9 @@ impl Engine {
         let once = job.once_id.clone().map(|id| (id, Arc::clone(&job.outbox)));
         let outbox = Arc::clone(&job.outbox);
         let now_ns = self.clock.now_ns();
+        let first_ns = *state.first_ns.get_or_insert(now_ns);
         if state.in_work.len() < self.slots {
-            state.in_work.push_back(InWork { due_ns: now_ns.saturating_add(self.delay_ns), job });
+            state.in_work.push_back(InWork { due_ns: self.due_ns(now_ns, first_ns), job });
             if state.in_work.len() == 1 {
                 self.changed.notify_one();
             }
@@ -270,6 +278,7 @@ impl Engine {
     fn complete_due(&self, committing: &mut VecDeque<Committing>) -> Option<u64> {
         let mut state = self.state();
         let now_ns = self.clock.now_ns();
+        let first_ns = state.first_ns.unwrap_or(now_ns);
         let mut completed = Vec::new();
         while state.in_work.front().is_some_and(|first| first.due_ns <= now_ns) {
             let Some(InWork { due_ns, job }) = state.in_work.pop_front() else { break };
@@ -277,7 +286,7 @@ impl Engine {
                 // The slot was free when it was due, however late the timer says so: else every late wake-up would
                 // lower the capacity, which is to be exactly slots over delay.
                 let start_ns = due_ns.max(since_ns);
-                state.in_work.push_back(InWork { due_ns: start_ns.saturating_add(self.delay_ns), job });
+                state.in_work.push_back(InWork { due_ns: self.due_ns(start_ns, first_ns), job });
             }
             completed.push(job);
         }
@@ -311,6 +320,16 @@ impl Engine {
             next = first_recorded(committing).now_or_never();
         }
         self.committing.store(committing.len(), Ordering::Relaxed);
+    }
+
+    /// When a request is done that starts at `start_ns`.
+    fn due_ns(&self, start_ns: u64, first_ns: u64) -> u64 {
+        let grown_ns = self.growth.map_or(0, |(growth, per)| {
+            let since_first_ns = u128::from(start_ns.saturating_sub(first_ns));
+            growth.as_nanos().saturating_mul(since_first_ns) / per.as_nanos().max(1)
+        });
+        let delay_ns = self.delay.as_nanos().saturating_add(grown_ns);
+        start_ns.saturating_add(u64::try_from(delay_ns).unwrap_or(u64::MAX))
     }
 
     /// Nobody else can have recorded the id: it was in `once` from its admission on, and leaves it on its release.
@@ -364,6 +383,7 @@ fn redirect(from: &mut Arc<Outbox>, to: Arc<Outbox>) {
 mod tests {
     use tokio::sync::oneshot;
 
+    use super::super::fault::ServerFault;
     use super::super::idempotency::{MemoryStore, Retention};
     use super::*;
 
@@ -387,6 +407,15 @@ mod tests {
         fn is_durable(&self) -> bool {
             true
         }
+    }
+
+    fn engine<S: ProcessedIds + 'static>(
+        config: ServerConfig,
+        store: &Arc<S>,
+        counters: &Arc<Counters>,
+    ) -> Engine {
+        let store: Arc<dyn ProcessedIds> = store.clone();
+        Engine::new(&config, &Planted::new(&config.faults), store, Arc::clone(counters))
     }
 
     fn job(text: &str, once: bool, outbox: &Arc<Outbox>) -> Job {
@@ -415,7 +444,7 @@ mod tests {
     async fn answers_wait_for_the_recordings_before_them() {
         let store = Arc::new(SlowStore::default());
         let counters = Arc::<Counters>::default();
-        let engine = Engine::new(Duration::ZERO, None, 10, store.clone(), Arc::clone(&counters));
+        let engine = engine(ServerConfig::default(), &store, &counters);
         let outbox = Arc::default();
         for (text, once) in [("a", true), ("b", true), ("free", false)] {
             assert_eq!(engine.submit(job(text, once, &outbox)), Admission::Admitted);
@@ -454,7 +483,8 @@ mod tests {
     #[tokio::test]
     async fn what_waits_to_be_recorded_is_bounded_by_the_queue() {
         let store = Arc::new(SlowStore::default());
-        let engine = Engine::new(Duration::ZERO, None, 10, store.clone(), Arc::default());
+        let engine =
+            engine(ServerConfig { queue_capacity: 10, ..ServerConfig::default() }, &store, &Arc::default());
         let outbox = Arc::default();
         let testing = async {
             for n in 0..10 {
@@ -484,11 +514,29 @@ mod tests {
         ran.unwrap();
     }
 
+    #[test]
+    fn a_growing_delay_grows_in_proportion_from_the_first_request() {
+        let (growth, per) = (Duration::from_millis(10), Duration::from_secs(1));
+        let config = ServerConfig {
+            processing_delay: Duration::from_millis(5),
+            faults: vec![ServerFault::GrowingDelay { growth, per }],
+            ..ServerConfig::default()
+        };
+        let engine = engine(config, &Arc::new(SlowStore::default()), &Arc::default());
+        let delay_us = |start_ns| (engine.due_ns(start_ns, 7_000) - start_ns) / 1_000;
+        assert_eq!([7_000, 500_007_000, 3_000_007_000].map(delay_us), [5_000, 10_000, 35_000]);
+    }
+
     #[tokio::test]
     async fn an_engine_that_finishes_processes_what_it_has_for_nobody_too() {
         let counters = Arc::<Counters>::default();
         let store = Arc::new(Mutex::new(MemoryStore::new(Retention::default())));
-        let engine = Engine::new(Duration::from_millis(1), Some(2), 10, store.clone(), Arc::clone(&counters));
+        let config = ServerConfig {
+            processing_delay: Duration::from_millis(1),
+            concurrency: Some(2),
+            ..ServerConfig::default()
+        };
+        let engine = engine(config, &store, &counters);
         let outbox = Arc::<Outbox>::default();
         for n in 0..7 {
             assert_eq!(engine.submit(job(&n.to_string(), true, &outbox)), Admission::Admitted);

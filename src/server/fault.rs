@@ -1,42 +1,178 @@
 //! What the server can be told to do wrong, so that every check is proven able to fail.
 
+mod planted;
+mod text;
+
+use std::fmt;
 use std::time::Duration;
 
 use super::config::{ServerConfigError, up_to};
 
-/// One thing to do wrong.
+pub(super) use planted::{Planted, Slips};
+pub use text::ServerFaultError;
+
+/// One thing to do wrong. Its [`FromStr`](std::str::FromStr) reads what each variant's doc shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ServerFault {
-    /// The whole server stops reading and answering once.
+    /// The whole server stops reading and answering once: `stall=1s,at=2s`.
     StallOnce {
         /// When, counted from the first message.
         at: Duration,
         /// For how long.
         duration: Duration,
     },
-    /// Requests are processed, but their answers are never sent.
+    /// The whole server stops reading and answering again and again: `pause=60ms,every=1s`.
+    Pause {
+        /// From the first message to the first pause, and from the end of each to the next.
+        every: Duration,
+        /// For how long.
+        duration: Duration,
+    },
+    /// Requests are processed, but their answers are never sent: `drop-answers=0.02,seed=7`.
     DropAnswers {
         /// Which share of the messages, 0 to 1. Whether one is hit depends on its id and the seed only.
         share: f64,
         /// Which messages.
         seed: u64,
     },
+    /// Some slips, an exact number of times: `swap-answers=3,among=1000,seed=7`, or another [`Slip`].
+    Slips {
+        /// What goes wrong.
+        slip: Slip,
+        /// How often, and where.
+        targets: Targets,
+    },
+    /// Processing takes longer and longer: `growing-delay=10ms,per=1s`. It makes a queue, also without a delay.
+    GrowingDelay {
+        /// By how much longer.
+        growth: Duration,
+        /// After each such time since the first message, in proportion.
+        per: Duration,
+    },
+    /// No `backpressure` is sent when the queue is full: `no-backpressure`.
+    NoBackpressure,
+    /// `backpressure` comes late: `late-backpressure=1s`.
+    LateBackpressure {
+        /// From an overflow episode's first refusal on; it comes with the first refusal after that, and not at all
+        /// where the episode ends sooner.
+        by: Duration,
+    },
+    /// A refused message gets no `queue_full`: `silent-refusals`. `backpressure` is sent as ever.
+    SilentRefusals,
+    /// High-priority messages have their reserve of the queue, but wait like all others: `arrival-order`.
+    ArrivalOrder,
+    /// Ids that an earlier run of the server processed are not known: `forget-on-start`. The journal keeps them.
+    ForgetOnStart,
+    /// One connection is closed with 1013 although there is room: `refuse-connection=50`.
+    RefuseConnection {
+        /// Which, counted from 1 in the order of the handshakes' ends.
+        nth: u64,
+    },
+    /// Memory is lost with every message: `leak=100B`.
+    Leak {
+        /// How much, beside some bytes for the allocation itself.
+        bytes: u64,
+    },
+    /// Memory is lost once, with the first message: `grow=64MiB`.
+    Grow {
+        /// How much.
+        bytes: u64,
+    },
+}
+
+/// Something that goes wrong with one message, and is right with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slip {
+    /// A request for work is ignored, neither processed nor answered. Counted over all such requests.
+    IgnoreRequest,
+    /// Instead of a request for work being processed, its connection is cut without a close frame. Counted over all
+    /// such requests.
+    CutConnection,
+    /// The answer to a processed request is not sent. Counted over all such answers, like the following.
+    LoseAnswer,
+    /// It is sent twice.
+    RepeatAnswer,
+    /// It is held until the connection's next one is sent, so the two have changed places; where the next is to be
+    /// swapped too, the one after that is. The last answer of a connection would be held for good: leave `among` well
+    /// below the number of messages.
+    SwapAnswers,
+    /// It names a message that was never sent.
+    MisnameAnswer,
+    /// It tells of a content that is not the request's: one byte differs. Counted over the answers that tell of one.
+    AlterAnswer,
+}
+
+impl Slip {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::IgnoreRequest,
+        Self::CutConnection,
+        Self::LoseAnswer,
+        Self::RepeatAnswer,
+        Self::SwapAnswers,
+        Self::MisnameAnswer,
+        Self::AlterAnswer,
+    ];
+
+    /// Its name in the text form.
+    fn name(self) -> &'static str {
+        match self {
+            Self::IgnoreRequest => "ignore-requests",
+            Self::CutConnection => "cut-connections",
+            Self::LoseAnswer => "lose-answers",
+            Self::RepeatAnswer => "repeat-answers",
+            Self::SwapAnswers => "swap-answers",
+            Self::MisnameAnswer => "misname-answers",
+            Self::AlterAnswer => "alter-answers",
+        }
+    }
+}
+
+impl fmt::Display for Slip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Exactly `times` of the first `among` of what is counted over the whole server, chosen by the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    /// How many are hit; fewer, where fewer than `among` come.
+    pub times: u64,
+    /// How many are drawn from.
+    pub among: u64,
+    /// Which are hit.
+    pub seed: u64,
 }
 
 impl ServerFault {
     pub(super) fn validate(&self) -> Result<(), ServerConfigError> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        const TICK: Duration = Duration::from_millis(1);
         match *self {
             Self::StallOnce { at, duration } => {
-                let hour = Duration::from_secs(3_600);
-                up_to("at", at, Duration::ZERO, hour)?;
-                up_to("duration", duration, Duration::ZERO, hour)
+                up_to("at", at, Duration::ZERO, HOUR)?;
+                up_to("duration", duration, Duration::ZERO, HOUR)
             }
+            Self::Pause { every, duration } => {
+                up_to("every", every, TICK, HOUR)?;
+                up_to("duration", duration, Duration::ZERO, HOUR)
+            }
+            Self::GrowingDelay { growth, per } => {
+                up_to("growth", growth, Duration::ZERO, HOUR)?;
+                up_to("per", per, TICK, HOUR)
+            }
+            Self::LateBackpressure { by } => up_to("by", by, Duration::ZERO, HOUR),
             Self::DropAnswers { share, .. } if (0.0..=1.0).contains(&share) => Ok(()),
-            Self::DropAnswers { share, .. } => Err(ServerConfigError::OutOfRange {
-                setting: "share",
-                value: share.to_string(),
-                expected: "0 to 1".to_owned(),
-            }),
+            Self::DropAnswers { share, .. } => Err(out_of_range("share", share, "0 to 1")),
+            Self::Slips { targets: Targets { times, among, .. }, .. } => {
+                // So many positions are kept in memory.
+                whole("times", times, 1, among.min(1_000_000))
+            }
+            Self::RefuseConnection { nth } => whole("nth", nth, 1, u64::MAX),
+            Self::Leak { bytes } => whole("bytes", bytes, 1, 1 << 30),
+            Self::Grow { bytes } => whole("bytes", bytes, 1, 1 << 36),
+            Self::NoBackpressure | Self::SilentRefusals | Self::ArrivalOrder | Self::ForgetOnStart => Ok(()),
         }
     }
 
@@ -44,9 +180,20 @@ impl ServerFault {
     pub(super) fn drops_answer(&self, message_id: &str) -> bool {
         match *self {
             Self::DropAnswers { share, seed } => unit(seed, message_id) < share,
-            Self::StallOnce { .. } => false,
+            _ => false,
         }
     }
+}
+
+fn whole(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), ServerConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(out_of_range(setting, value, &format!("{min} to {max}")))
+}
+
+fn out_of_range(setting: &'static str, value: impl fmt::Display, expected: &str) -> ServerConfigError {
+    ServerConfigError::OutOfRange { setting, value: value.to_string(), expected: expected.to_owned() }
 }
 
 /// A number in [0, 1) that the seed and the text decide: FNV-1a, then the finalizer of SplitMix64 to spread the bits.
@@ -85,5 +232,26 @@ mod tests {
             assert!(ServerFault::DropAnswers { share: 1.0, seed: n }.drops_answer(&id));
             assert!(!ServerFault::DropAnswers { share: 0.0, seed: n }.drops_answer(&id));
         }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let targets = |times, among| Targets { times, among, seed: 0 };
+        let slips = |targets| ServerFault::Slips { slip: Slip::LoseAnswer, targets };
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        for (fault, setting) in [
+            (slips(targets(0, 10)), "times"),
+            (slips(targets(11, 10)), "times"),
+            (ServerFault::Pause { every: zero, duration: second }, "every"),
+            (ServerFault::GrowingDelay { growth: second, per: zero }, "per"),
+            (ServerFault::LateBackpressure { by: Duration::MAX }, "by"),
+            (ServerFault::RefuseConnection { nth: 0 }, "nth"),
+            (ServerFault::Leak { bytes: 0 }, "bytes"),
+            (ServerFault::Grow { bytes: u64::MAX }, "bytes"),
+        ] {
+            let error = fault.validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{setting}`")), "{error}");
+        }
+        assert_eq!(slips(targets(10, 10)).validate(), Ok(()));
     }
 }

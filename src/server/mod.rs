@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{MemoryProbe, Secret, ServerConfig, ServerConfigError};
-pub use fault::ServerFault;
+pub use fault::{ServerFault, ServerFaultError, Slip, Targets};
 pub use idempotency::{
     DurableConfig, DurableStore, JournalEntry, JournalError, OpenError, ProcessedIds, RecordError, Recorded,
     Recording, Retention, read_journal,
@@ -289,7 +289,10 @@ impl EngineThread {
         let (result, ended) = oneshot::channel();
         let for_thread = Arc::clone(&engine);
         start("engine", move || {
-            let _ = result.send(run_engine(&for_thread));
+            let ran = run_engine(&for_thread);
+            // Before the server is told to have ended: then its store is closed, and another may open it.
+            drop(for_thread);
+            let _ = result.send(ran);
         })?;
         Ok(Self { engine, ended })
     }

@@ -9,6 +9,8 @@ use crate::message::Priority;
 pub(super) struct PriorityQueue<T> {
     high: VecDeque<T>,
     normal: VecDeque<T>,
+    /// Whether a request of high priority waits like a normal one, by a fault.
+    in_arrival_order: bool,
     /// From here on, normal requests are refused.
     threshold: usize,
     /// From here on, all are.
@@ -17,9 +19,9 @@ pub(super) struct PriorityQueue<T> {
 
 impl<T> PriorityQueue<T> {
     /// A queue that refuses normal requests when it holds `threshold`, and has a reserve of a tenth for high ones.
-    pub(super) fn new(threshold: usize) -> Self {
+    pub(super) fn new(threshold: usize, in_arrival_order: bool) -> Self {
         let limit = threshold.saturating_add(threshold / 10);
-        Self { high: VecDeque::new(), normal: VecDeque::new(), threshold, limit }
+        Self { high: VecDeque::new(), normal: VecDeque::new(), in_arrival_order, threshold, limit }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,8 +37,8 @@ impl<T> PriorityQueue<T> {
             return Err(item);
         }
         match priority {
-            Priority::High => self.high.push_back(item),
-            Priority::Normal => self.normal.push_back(item),
+            Priority::High if !self.in_arrival_order => self.high.push_back(item),
+            Priority::High | Priority::Normal => self.normal.push_back(item),
         }
         Ok(())
     }
@@ -72,11 +74,12 @@ mod tests {
         #[test]
         fn it_orders_and_refuses_as_a_list_would(
             threshold in 1..30_usize,
+            in_arrival_order: bool,
             steps in prop::collection::vec(prop_oneof![
                 Just(None), Just(Some(Priority::High)), Just(Some(Priority::Normal)), Just(Some(Priority::Normal)),
             ], 0..300),
         ) {
-            let mut queue = PriorityQueue::new(threshold);
+            let mut queue = PriorityQueue::new(threshold, in_arrival_order);
             let mut list: Vec<(Priority, usize)> = Vec::new();
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
@@ -89,7 +92,7 @@ mod tests {
                         }
                     }
                     None => {
-                        let next = list.iter().position(|&(priority, _)| priority == Priority::High);
+                        let next = list.iter().position(|&(priority, _)| priority == Priority::High || in_arrival_order);
                         let next = next.or(if list.is_empty() { None } else { Some(0) });
                         prop_assert_eq!(queue.pop(), next.map(|next| list.remove(next).1));
                     }

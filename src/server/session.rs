@@ -9,7 +9,7 @@ use bytes::BytesMut;
 
 use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
-use super::fault::ServerFault;
+use super::fault::Slips;
 use super::frame::append_text;
 use super::idempotency::{MAX_ID_BYTES, Recorded, Recording};
 use super::worker::Worker;
@@ -30,16 +30,36 @@ pub(super) struct Session {
     delayed: Option<(Arc<Engine>, Arc<Outbox>)>,
     /// An overflow episode lasts from a refusal to the next admission of a normal request.
     overflowing: bool,
+    /// When `backpressure` is to be sent, where the episode's is not sent yet; a fault may put it off.
+    signal_due: Option<WallTime>,
+    /// What faults have begun and not ended.
+    slipping: Slipping,
+}
+
+/// The slips of a connection.
+#[derive(Debug, Default)]
+struct Slipping {
+    /// Answers to be held until the next is sent.
+    swaps: usize,
+    /// The answer that is held.
+    held: Option<BytesMut>,
+    /// The connection is to be cut.
+    cut: bool,
 }
 
 impl Session {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
         let delayed = worker.shared.engine.clone().map(|engine| (engine, Arc::default()));
-        Self { worker, delayed, overflowing: false }
+        Self { worker, delayed, overflowing: false, signal_due: None, slipping: Slipping::default() }
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
         self.delayed.as_ref().map(|(_, outbox)| &**outbox)
+    }
+
+    /// Whether a fault wants the connection cut.
+    pub(super) fn is_cut(&self) -> bool {
+        self.slipping.cut
     }
 
     pub(super) fn max_message_bytes(&self) -> usize {
@@ -48,6 +68,9 @@ impl Session {
 
     /// Appends what is to be answered to `text` at once.
     pub(super) fn text(&mut self, text: &str, now: WallTime, out: &mut BytesMut) {
+        if self.is_cut() {
+            return;
+        }
         self.worker.message_seen();
         let request = match decode_request_text(text) {
             Ok(request) => request,
@@ -71,6 +94,9 @@ impl Session {
             }
             _ => {
                 self.worker.counters.received.add_one();
+                if self.slips_on_request() {
+                    return;
+                }
                 match self.delayed.clone() {
                     None => self.process(&request, now, out),
                     Some((engine, outbox)) => self.submit(&engine, outbox, text, &request, now, out),
@@ -93,6 +119,7 @@ impl Session {
         if done.is_empty() {
             return;
         }
+        let engine = Arc::clone(engine);
         let now = WallTime::from_unix_ns(unix_now_ns());
         for Done { text, received_at, recorded } in done {
             // It was read once when it was admitted.
@@ -112,7 +139,7 @@ impl Session {
     }
 
     /// Processing that takes no time.
-    fn process(&self, request: &Request<'_>, now: WallTime, out: &mut BytesMut) {
+    fn process(&mut self, request: &Request<'_>, now: WallTime, out: &mut BytesMut) {
         // A store whose recordings take time has an engine before it.
         if let Request::UserMessage(message) = request
             && let Recording::Done(Recorded::Again { original_unix_ns }) =
@@ -159,16 +186,56 @@ impl Session {
     }
 
     /// The one way by which answers to processed requests leave, and so the place of faults in them.
-    fn answer(&self, request: &Request<'_>, circumstances: Circumstances, out: &mut BytesMut) {
-        let faults: &[ServerFault] = &self.worker.shared.config.faults;
-        if !faults.is_empty() {
-            let id = answer::work_id(request).unwrap_or_default();
-            if faults.iter().any(|fault| fault.drops_answer(id)) {
-                return;
-            }
+    fn answer(&mut self, request: &Request<'_>, circumstances: Circumstances, out: &mut BytesMut) {
+        let planted = &self.worker.shared.planted;
+        if planted.is_empty() {
+            append_text(out, |out| answer::encode(request, circumstances, out));
+            return self.worker.counters.answered.add_one();
         }
-        append_text(out, |out| answer::encode(request, circumstances, out));
-        self.worker.counters.answered.add_one();
+        let id = answer::work_id(request).unwrap_or_default();
+        let slips = planted.slips_of_answer(id, answer::tells_of_content(request));
+        self.answer_with_slips(slips, request, circumstances, out);
+    }
+
+    fn answer_with_slips(
+        &mut self,
+        slips: Slips,
+        request: &Request<'_>,
+        circumstances: Circumstances,
+        out: &mut BytesMut,
+    ) {
+        if slips.lose {
+            return;
+        }
+        let mut request = Cow::Borrowed(request);
+        if slips.misname {
+            answer::misname(request.to_mut());
+        }
+        if slips.alter {
+            answer::alter(request.to_mut());
+        }
+        let mut frames = BytesMut::new();
+        for _ in 0..=usize::from(slips.repeat) {
+            append_text(&mut frames, |out| answer::encode(&request, circumstances, out));
+            self.worker.counters.answered.add_one();
+        }
+        self.slipping.swaps += usize::from(slips.swap);
+        if let Some(held) = self.slipping.held.take() {
+            out.extend_from_slice(&frames);
+            out.extend_from_slice(&held);
+        } else if self.slipping.swaps > 0 {
+            self.slipping.swaps -= 1;
+            self.slipping.held = Some(frames);
+        } else {
+            out.extend_from_slice(&frames);
+        }
+    }
+
+    /// Whether nothing is to be done with the next request, by a fault.
+    fn slips_on_request(&mut self) -> bool {
+        let slips = self.worker.shared.planted.slips_of_request();
+        self.slipping.cut |= slips.cut;
+        slips.cut || slips.ignore
     }
 
     fn duplicate(&self, message_id: &str, original: WallTime, now: WallTime, out: &mut BytesMut) {
@@ -192,9 +259,15 @@ impl Session {
         let queue_depth = engine.depth();
         let max_queue = self.worker.shared.config.queue_capacity as u64;
         let full = QueueFull { message_id: Cow::Borrowed(message_id), sequence_id, queue_depth, max_queue };
-        append_text(out, |out| full.encode(out));
+        let planted = &self.worker.shared.planted;
+        if !planted.refuses_silently() {
+            append_text(out, |out| full.encode(out));
+        }
         self.worker.counters.refused.add_one();
         if !std::mem::replace(&mut self.overflowing, true) {
+            self.signal_due = planted.backpressure_after().map(|after| later(now, after));
+        }
+        if self.signal_due.take_if(|due| *due <= now).is_some() {
             let message = Cow::Borrowed("The queue is full: slow down");
             let signal = Backpressure { message, queue_depth, max_queue, timestamp: now };
             append_text(out, |out| signal.encode(out));
@@ -213,6 +286,10 @@ impl Drop for Session {
             outbox.close();
         }
     }
+}
+
+fn later(at: WallTime, by: Duration) -> WallTime {
+    WallTime::from_unix_ns(at.as_unix_ns().saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 fn generic(other: &Other<'_>, text: &str, now: WallTime, out: &mut BytesMut) {

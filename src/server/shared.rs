@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::config::ServerConfig;
 use super::engine::Engine;
+use super::fault::Planted;
 use super::idempotency::{MemoryStore, ProcessedIds};
 use super::stats::{Count, Counters};
 use crate::clock::unix_now_ns;
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     pub(super) engine: Option<Arc<Engine>>,
     /// Knows which messages were processed.
     pub(super) store: Arc<dyn ProcessedIds>,
+    /// What is to go wrong.
+    pub(super) planted: Planted,
     /// Turns true with the first message, where a fault waits for it.
     pub(super) first_message: watch::Sender<bool>,
     /// One set a worker, and the engine's.
@@ -36,17 +39,21 @@ impl Shared {
     pub(super) fn new(config: ServerConfig) -> Self {
         let store =
             config.store.clone().unwrap_or_else(|| Arc::new(Mutex::new(MemoryStore::new(config.retention))));
+        let planted = Planted::new(&config.faults);
+        let store = planted.store(store, config.retention);
         let mut counters: Vec<Arc<Counters>> = (0..config.workers).map(|_| Arc::default()).collect();
-        let takes_time = config.processing_delay > Duration::ZERO || store.is_durable();
+        let takes_time = config.processing_delay > Duration::ZERO
+            || store.is_durable()
+            || planted.growing_delay().is_some();
         let engine = takes_time.then(|| {
             let own = Arc::<Counters>::default();
             counters.push(Arc::clone(&own));
-            let ServerConfig { processing_delay, concurrency, queue_capacity, .. } = config;
-            Arc::new(Engine::new(processing_delay, concurrency, queue_capacity, Arc::clone(&store), own))
+            Arc::new(Engine::new(&config, &planted, Arc::clone(&store), own))
         });
         Self {
             engine,
             store,
+            planted,
             first_message: watch::Sender::new(false),
             counters,
             open: AtomicUsize::new(0),

@@ -1,6 +1,6 @@
 //! One thread that serves the connections dealt to it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
@@ -24,8 +24,12 @@ pub(super) struct Worker {
     pub(super) counters: Arc<Counters>,
     /// Taken by the connection whose turn it is, and put back at the turn's end.
     pub(super) scratch: Cell<Scratch>,
-    /// Whether the first message was announced; only looked at where a fault waits for it.
+    /// Whether a fault may do something with each message.
+    watches_messages: bool,
+    /// Whether the first message was announced.
     first_announced: Cell<bool>,
+    /// What [`ServerFault::Leak`] has taken.
+    leaked: RefCell<Vec<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -55,10 +59,20 @@ impl Scratch {
 }
 
 impl Worker {
-    /// Tells those who wait for the server's first message.
+    /// Does what faults do with each message, and tells those who wait for the server's first.
     pub(super) fn message_seen(&self) {
+        if !self.watches_messages {
+            return;
+        }
+        let planted = &self.shared.planted;
         if !self.first_announced.replace(true) {
             self.shared.first_message.send_replace(true);
+            planted.grow();
+        }
+        let leak_bytes = planted.leak_bytes();
+        if leak_bytes > 0 {
+            // Not zero, else the system would give no memory before it is written to.
+            self.leaked.borrow_mut().push(vec![1; leak_bytes]);
         }
     }
 }
@@ -77,8 +91,14 @@ pub(super) fn run(
 ) -> io::Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
-    let first_announced = Cell::new(shared.config.faults.is_empty());
-    let worker = Rc::new(Worker { shared, counters, scratch: Cell::new(scratch), first_announced });
+    let worker = Rc::new(Worker {
+        watches_messages: !shared.planted.is_empty(),
+        shared,
+        counters,
+        scratch: Cell::new(scratch),
+        first_announced: Cell::new(false),
+        leaked: RefCell::default(),
+    });
     Ok(LocalSet::new().block_on(&runtime, serve(worker, sockets, stop)))
 }
 
@@ -89,8 +109,15 @@ async fn serve(
 ) -> usize {
     let mut stalls = JoinSet::new();
     for &fault in &worker.shared.config.faults {
-        if let ServerFault::StallOnce { at, duration } = fault {
-            stalls.spawn_local(stall(worker.shared.first_message.subscribe(), at, duration));
+        let first_message = worker.shared.first_message.subscribe();
+        match fault {
+            ServerFault::StallOnce { at, duration } => {
+                stalls.spawn_local(stall(first_message, at, duration, false));
+            }
+            ServerFault::Pause { every, duration } => {
+                stalls.spawn_local(stall(first_message, every, duration, true));
+            }
+            _ => {}
         }
     }
     let mut connections = JoinSet::new();
@@ -125,16 +152,23 @@ async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Recei
         // Nobody who is not in yet is waited for.
         _ = stopped.wait_for(|&stopped| stopped) => return,
     };
-    match OpenConnection::count(&shared) {
+    let refused = shared.planted.refuses_connection();
+    match OpenConnection::count(&shared).filter(|_| !refused) {
         Some(_open) => connection::serve(stream, worker, stop).await,
         None => connection::turn_away(stream, shared.config.max_message_bytes).await,
     }
 }
 
-/// Blocks the thread, and with it every connection of the worker.
-async fn stall(mut first_message: watch::Receiver<bool>, at: Duration, duration: Duration) {
-    if first_message.wait_for(|&seen| seen).await.is_ok() {
-        tokio::time::sleep(at).await;
+/// Blocks the thread, and with it every connection of the worker: once, or again after each such while.
+async fn stall(mut first_message: watch::Receiver<bool>, after: Duration, duration: Duration, again: bool) {
+    if first_message.wait_for(|&seen| seen).await.is_err() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(after).await;
         std::thread::sleep(duration);
+        if !again {
+            return;
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! A server that does one thing wrong, and what `load` says of it.
 
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::{Message, client};
+
 use crate::contract::{self, count};
-use crate::process::{Server, run};
+use crate::process::{PATIENCE, Server, run};
 
 #[test]
 fn dropped_answers_fail_the_check_and_take_the_percentile_with_them() {
@@ -42,4 +45,22 @@ fn a_stall_is_the_servers_and_shows_in_the_latency_from_due() {
     assert!(late_us < 50_000.0, "the generator went on sending: {late_us}");
     let reasons = run["reasons"].to_string();
     assert!(reasons.contains("latency_p95") && !reasons.contains("generator"), "{reasons}");
+}
+
+#[test]
+fn memory_that_is_lost_shows_in_the_figures() {
+    for (fault, messages) in [("grow=32MiB", 1), ("leak=64KiB", 512)] {
+        let server = Server::start(&["--fault", fault]);
+        let stream = std::net::TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut socket, _) = client(&server.url, stream).unwrap();
+        let mut growth_mb = 0.0;
+        for _ in 0..messages {
+            socket.send(Message::text(r#"{"type":"get_performance_stats"}"#)).unwrap();
+            let stats: Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+            growth_mb = stats["memory_growth_mb"].as_f64().unwrap();
+        }
+        // 32 MiB are 33.6 MB; a server without faults grows by less than one.
+        assert!((32.0..64.0).contains(&growth_mb), "{fault}: {growth_mb}");
+    }
 }
