@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::client::Stop;
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectKind, RequestKind};
 use crate::result::{LoadTestResults, Verdict};
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
 use crate::scenario::load::{LatencyLimit, judge};
@@ -255,6 +255,8 @@ impl Suite {
             workload: cell.workload.clone(),
             peer,
             dialect: self.settings.dialect,
+            request: RequestKind::default(),
+            priority: None,
             token: None,
             workers: None,
             start_at_unix_ns: None,

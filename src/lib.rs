@@ -14,7 +14,7 @@
 //! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines |
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
 //! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
-//! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] |
+//! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] · [`retry`] |
 //! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] |
 
 pub mod allocator;
@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod record;
 pub mod report;
 pub mod result;
+pub mod retry;
 pub mod run;
 pub mod sampler;
 pub mod scenario;

@@ -17,6 +17,9 @@ use crate::workload::Shard;
 /// The version of the JSON of one run. Fields are only ever added.
 pub const RUN_SCHEMA: &str = "floodline.run/1";
 
+/// How many outages are listed; the rest is counted.
+pub const OUTAGES_KEPT: usize = 1_000;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +167,12 @@ pub struct WorkloadSummary {
     pub duration_s: f64,
     /// Bytes of content a message.
     pub payload_bytes: usize,
+    /// Which request is sent; null where the dialect has only one.
+    #[serde(default)]
+    pub request: Option<String>,
+    /// With which priority; null where none is named.
+    #[serde(default)]
+    pub priority: Option<String>,
     /// Law of arrivals.
     pub arrival: String,
     /// Unanswered messages a connection, in a closed loop.
@@ -190,7 +199,8 @@ pub struct MessageCounts {
     pub missing_ids: Vec<String>,
 }
 
-/// Sends that had to wait because the socket was full: the server did not read.
+/// Sends that had to wait because the socket was full, as the server did not read, or because a lost connection was not
+/// there again yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockedSends {
     /// Messages that waited.
@@ -227,14 +237,43 @@ pub struct ConnectionCounts {
     pub established: u64,
     /// How many the target refused.
     pub refused: u64,
-    /// How many ended before the load was over.
+    /// How many ended for good before the load was over; those that were opened again did not.
     pub dropped: u64,
-    /// How many were opened again.
+    /// How often a lost one was opened again.
     pub reconnects: u64,
     /// What ended or refused them, with how often.
     pub reasons: std::collections::BTreeMap<String, u64>,
     /// How long opening one took.
     pub setup_us: Option<LatencyMeasurement>,
+}
+
+/// One cut of a connection that was to be opened again. Times are seconds after the start of the load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The connection's index over all shards.
+    pub connection: u32,
+    /// When it was lost; below 0 where that was before the load began.
+    pub lost_at_s: f64,
+    /// When it was open again; null where it was not.
+    pub reconnected_at_s: Option<f64>,
+    /// When everything that was unanswered when it was lost had been answered; null where something never was.
+    pub recovered_at_s: Option<f64>,
+    /// What ended it.
+    pub reason: String,
+    /// Messages that had been sent and were unanswered when it was lost.
+    pub unanswered: u64,
+    /// Sends again until it was lost once more.
+    pub resent: u64,
+}
+
+impl Outage {
+    /// Leaves the first [`OUTAGES_KEPT`] by when they began; how many others there were.
+    pub fn keep_first(outages: &mut Vec<Self>) -> u64 {
+        outages.sort_by(|a, b| a.lost_at_s.total_cmp(&b.lost_at_s).then(a.connection.cmp(&b.connection)));
+        let more = outages.len().saturating_sub(OUTAGES_KEPT) as u64;
+        outages.truncate(OUTAGES_KEPT);
+        more
+    }
 }
 
 /// One connection's own account.
@@ -322,6 +361,12 @@ pub struct LoadTestResults {
     pub connections: ConnectionCounts,
     /// Each connection's own account.
     pub per_connection: Vec<ConnectionSummary>,
+    /// The first cuts, at most [`OUTAGES_KEPT`], of connections that were to be opened again.
+    #[serde(default)]
+    pub outages: Vec<Outage>,
+    /// How many more there were.
+    #[serde(default)]
+    pub outages_not_listed: u64,
     /// CPU and memory.
     pub resources: Resources,
     /// CPU cost of a message.
@@ -454,6 +499,8 @@ impl LoadTestResults {
             ("connections", a.connections == b.connections),
             ("duration_s", a.duration_s == b.duration_s),
             ("payload_bytes", a.payload_bytes == b.payload_bytes),
+            ("request", a.request == b.request),
+            ("priority", a.priority == b.priority),
             ("arrival", a.arrival == b.arrival),
             ("window", a.window == b.window),
             ("seed", a.seed == b.seed),
@@ -486,6 +533,8 @@ impl LoadTestResults {
         self.connections.absorb(other.connections);
         self.per_connection.extend(other.per_connection);
         self.per_connection.sort_by_key(|connection| connection.connection);
+        self.outages.extend(other.outages);
+        self.outages_not_listed += other.outages_not_listed + Outage::keep_first(&mut self.outages);
         self.resources = Resources { server: self.resources.server.take(), ..Resources::default() };
         self.cost = Cost::default();
     }
@@ -605,6 +654,8 @@ pub(crate) mod example {
                 connections: 10,
                 duration_s: 10.0,
                 payload_bytes: 64,
+                request: None,
+                priority: None,
                 arrival: "uniform".to_owned(),
                 window: 32,
                 seed: 1,
@@ -621,6 +672,8 @@ pub(crate) mod example {
             windows: Vec::new(),
             connections: ConnectionCounts { requested: 10, established: 10, ..ConnectionCounts::default() },
             per_connection: Vec::new(),
+            outages: Vec::new(),
+            outages_not_listed: 0,
             resources: Resources::default(),
             cost: Cost::default(),
             criteria: Vec::new(),
@@ -664,6 +717,27 @@ mod tests {
     }
 
     #[test]
+    fn the_first_outages_of_all_shards_are_listed_and_the_rest_is_counted() {
+        let cut = |at: usize| Outage {
+            connection: 0,
+            lost_at_s: at as f64,
+            reconnected_at_s: None,
+            recovered_at_s: None,
+            reason: "reset".to_owned(),
+            unanswered: 0,
+            resent: 0,
+        };
+        let even = shard(0, |results| results.outages = (0..OUTAGES_KEPT).map(|n| cut(2 * n)).collect());
+        let odd = shard(1, |results| {
+            results.outages = (0..OUTAGES_KEPT).map(|n| cut(2 * n + 1)).collect();
+            results.outages_not_listed = 5;
+        });
+        let merged = LoadTestResults::merge(vec![even, odd]).unwrap();
+        assert_eq!(merged.outages, (0..OUTAGES_KEPT).map(cut).collect::<Vec<_>>());
+        assert_eq!(merged.outages_not_listed, 5 + OUTAGES_KEPT as u64);
+    }
+
+    #[test]
     fn the_worst_part_decides_and_nothing_checked_is_no_pass() {
         use Verdict::{Fail, Inconclusive, Pass, Skipped};
         assert_eq!(Verdict::of_all([Pass, Fail, Inconclusive]), Fail);
@@ -689,6 +763,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<LoadTestResults>(&text).unwrap(), results);
         assert!(text.contains(r#""schema":"floodline.run/1""#));
         assert!(text.contains(r#""refusal_latency_us":null"#));
+    }
+
+    #[test]
+    fn results_from_before_there_were_outages_are_read() {
+        let mut json = serde_json::to_value(example::clean()).unwrap();
+        for name in ["outages", "outages_not_listed"] {
+            assert!(json.as_object_mut().unwrap().remove(name).is_some());
+        }
+        assert!(json["messages"].as_object_mut().unwrap().remove("repeated").is_some());
+        assert_eq!(serde_json::from_value::<LoadTestResults>(json).unwrap(), example::clean());
     }
 
     #[test]

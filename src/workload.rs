@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::pacer::PacerKind;
+use crate::retry::{PingPolicy, RetryPolicy};
 use crate::schedule::{Arrival, Schedule};
 use crate::units::{Rate, UnitError};
 
@@ -209,6 +210,21 @@ pub enum WorkloadError {
     /// Giving up at once would lose every message.
     #[error("an answer time-out of 0 s loses every message: give more than 0")]
     NoAnswerTimeout,
+    /// Trying again without a pause floods the server with handshakes.
+    #[error(
+        "a retry after 0 s, for ever, floods the server with handshakes: give an initial delay and a cap above 0"
+    )]
+    NoBackoff,
+    /// A peer that need not have been pinged cannot be told from a dead one.
+    #[error(
+        "pings every {every:?} cannot tell after {dead_after:?} that a peer is dead: give a longer time than between pings"
+    )]
+    UselessPings {
+        /// How often pings were to leave.
+        every: Duration,
+        /// When the peer was to be dead.
+        dead_after: Duration,
+    },
 }
 
 /// The largest payload: a message of 1 MiB less the room for its other fields.
@@ -241,6 +257,10 @@ pub struct Workload {
     pub ramp_up: Duration,
     /// How long opening one connection may take, handshake included.
     pub connect_timeout: Duration,
+    /// When a lost connection is opened again; `None` leaves it lost.
+    pub retry: Option<RetryPolicy>,
+    /// How a silent peer is found out; `None` waits for what the network says.
+    pub ping: Option<PingPolicy>,
 }
 
 impl Default for Workload {
@@ -258,6 +278,8 @@ impl Default for Workload {
             shard: Shard::default(),
             ramp_up: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
+            retry: None,
+            ping: None,
         }
     }
 }
@@ -270,12 +292,20 @@ impl Workload {
     pub fn validated(self) -> Result<Self, WorkloadError> {
         let Shard { index, of } = self.shard;
         let connections = self.connections;
+        if let Some(PingPolicy { every, dead_after }) = self.ping
+            && (every.is_zero() || dead_after <= every)
+        {
+            return Err(WorkloadError::UselessPings { every, dead_after });
+        }
         match () {
             () if connections == 0 => Err(WorkloadError::NoConnections),
             () if index >= connections => Err(WorkloadError::EmptyShard { index, of, connections }),
             () if self.duration.is_zero() => Err(WorkloadError::NoDuration),
             () if self.window == 0 => Err(WorkloadError::NoWindow),
             () if self.answer_timeout.is_zero() => Err(WorkloadError::NoAnswerTimeout),
+            () if self.retry.is_some_and(|retry| retry.initial.min(retry.cap).is_zero()) => {
+                Err(WorkloadError::NoBackoff)
+            }
             () if self.payload_bytes > PAYLOAD_LIMIT_BYTES => {
                 Err(WorkloadError::PayloadTooLarge { bytes: self.payload_bytes, limit: PAYLOAD_LIMIT_BYTES })
             }
@@ -336,6 +366,12 @@ mod tests {
         let shard = Shard { index: 3, of: 4 };
         let error = refused(Workload { connections: 3, shard, ..base() });
         assert_eq!(error, WorkloadError::EmptyShard { index: 3, of: 4, connections: 3 });
+        let retry = |initial| Some(RetryPolicy { initial, ..RetryPolicy::default() });
+        assert_eq!(refused(Workload { retry: retry(Duration::ZERO), ..base() }), WorkloadError::NoBackoff);
+        let every = Duration::from_secs(3);
+        let ping = Some(PingPolicy { every, dead_after: every });
+        let error = refused(Workload { ping, ..base() });
+        assert_eq!(error, WorkloadError::UselessPings { every, dead_after: every });
         let bytes = PAYLOAD_LIMIT_BYTES + 1;
         let error = refused(Workload { payload_bytes: bytes, ..base() });
         assert_eq!(error, WorkloadError::PayloadTooLarge { bytes, limit: PAYLOAD_LIMIT_BYTES });

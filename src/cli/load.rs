@@ -10,14 +10,16 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use floodline::client::Stop;
 use floodline::config::{HighVolumeConfig, environment};
-use floodline::dialect::DialectKind;
+use floodline::dialect::{DialectKind, RequestKind};
+use floodline::message::Priority;
 use floodline::pacer::PacerKind;
 use floodline::report::json::JsonOutput;
 use floodline::report::terminal;
+use floodline::retry::{PingPolicy, RetryPolicy};
 use floodline::run::{LoadPlan, Peer, ServerCommand, run_load};
 use floodline::scenario::load::{LatencyLimit, judge};
 use floodline::schedule::Arrival;
-use floodline::units::{parse_bytes, parse_duration};
+use floodline::units::{UnitError, parse_bytes, parse_duration};
 use floodline::workload::{Offered, Shard, Workload, WorkloadError};
 
 use super::exit::{Failure, code_of};
@@ -70,6 +72,18 @@ pub struct LoadArgs {
     /// Seed of contents and arrivals [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Open a lost connection again, with exponential backoff, and send again what is unanswered
+    #[arg(long)]
+    reconnect: bool,
+    /// Ping the server so often, and take it for dead when nothing has come from it for so long, such as 1s,3s
+    #[arg(long, value_name = "EVERY,DEAD")]
+    ping: Option<PingPolicy>,
+    /// What to send in the dialect floodline: throughput_test or user_message [default: throughput_test]
+    #[arg(long)]
+    request: Option<RequestKind>,
+    /// Priority of all messages in the dialect floodline: high or normal [default: none is named]
+    #[arg(long, value_parser = parse_priority)]
+    priority: Option<Priority>,
     /// Worker threads [default: half of the cores]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
@@ -126,6 +140,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         shard: args.shard,
         ramp_up: args.ramp_up,
         connect_timeout: args.connect_timeout,
+        retry: args.reconnect.then(RetryPolicy::default),
+        ping: args.ping,
     }
     .validated()
     .map_err(|error| {
@@ -133,6 +149,10 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         anyhow!(error).context(flag)
     })?;
     let dialect = target::dialect(&args.target, config)?;
+    if dialect != DialectKind::Floodline && (args.request.is_some() || args.priority.is_some()) {
+        let flag = if args.request.is_some() { "--request" } else { "--priority" };
+        bail!("{flag}: the dialect {dialect} has no such choice");
+    }
     let peer = match target::chosen(&args.target, config)? {
         Some(target) => Peer::At { target, pid: args.target.pid },
         None if dialect != DialectKind::Floodline => {
@@ -149,10 +169,18 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         workload,
         peer,
         dialect,
+        request: args.request.unwrap_or_default(),
+        priority: args.priority,
         token: target::token(&args.target, config)?,
         workers: args.workers.map(NonZeroUsize::get),
         start_at_unix_ns,
     })
+}
+
+fn parse_priority(text: &str) -> Result<Priority, UnitError> {
+    [Priority::High, Priority::Normal].into_iter().find(|priority| priority.as_str() == text).ok_or_else(
+        || UnitError::Malformed { value: text.to_owned(), expected: "a priority: high or normal" },
+    )
 }
 
 /// The flag that an error is about.
@@ -164,6 +192,8 @@ fn flag_of(error: &WorkloadError) -> &'static str {
         WorkloadError::NoWindow => "--window",
         WorkloadError::PayloadTooLarge { .. } => "--payload-bytes",
         WorkloadError::NoAnswerTimeout => "--answer-timeout",
+        WorkloadError::NoBackoff => "--reconnect",
+        WorkloadError::UselessPings { .. } => "--ping",
     }
 }
 

@@ -1,12 +1,12 @@
-//! One connection: a state machine over any byte stream, any clock and any dialect.
+//! One WebSocket, as long as it lives: a state machine over any byte stream, any clock and any dialect.
 //!
-//! It is polled when bytes came, when a message is due and when its socket has room again. Each time it reads all that
+//! It is driven when bytes came, when a message is due and when its socket has room again. Each time it reads all that
 //! is there, then sends all that is due with one flush. While the socket is full it keeps reading, and notes that the
 //! messages coming due meanwhile were held up by the server and not by the generator.
 
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Sink, Stream};
@@ -14,15 +14,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::report::{Blocked, ConnectionReport, End, malformed};
-use super::shared::{Phase, Shared, Slot};
+use super::account::{Account, Outgoing};
+use super::pulse::{Beat, Pulse};
+use super::report::{End, malformed};
 use super::transport::{Tapped, Transport};
 use crate::clock::Clock;
-use crate::dialect::{Answer, Frame, FrameKind, Session};
-use crate::ledger::{Class, Flight, Ledger};
+use crate::dialect::{Frame, FrameKind, Session};
 use crate::message::WallTime;
-use crate::record::CoarseHistogram;
-use crate::schedule::DueTimes;
+use crate::retry::PingPolicy;
 
 /// Messages read before what they make room for is sent, and others get their turn. Few enough that the server has work
 /// again while the rest of a large window is read: at one connection with 256 unanswered, 64 do twice what 512 did.
@@ -34,35 +33,18 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// Batches sent before others get their turn.
 const BATCHES_PER_POLL: usize = 4;
 
-/// How a connection decides what to send.
-#[derive(Debug)]
-pub(super) enum Pace {
-    /// What the schedule says, whatever comes back.
-    Open(DueTimes),
-    /// As long as fewer than this many messages are unanswered.
-    Closed { window: usize },
-}
-
 /// A message that was handed to the WebSocket layer and has not left for the kernel yet.
 #[derive(Debug, Clone, Copy)]
 struct Queued {
-    sequence: u64,
-    due_ns: Option<u64>,
+    outgoing: Outgoing,
     /// Where its first byte stands among all bytes of this stream.
     offset: u64,
 }
 
-/// A connection under load.
-pub(super) struct Connection<S: Transport, C: Clock + Unpin, D> {
+/// A WebSocket under load.
+pub(super) struct Connection<S: Transport, C: Clock + Unpin> {
     ws: WebSocketStream<Tapped<S, C>>,
-    shared: Rc<Shared<C>>,
-    slot: Rc<Slot>,
-    session: D,
-    pace: Pace,
-    index: u32,
-    client_id: String,
-    ledger: Ledger,
-    coarse: CoarseHistogram,
+    pulse: Option<Pulse>,
     /// What has been queued since the socket last took everything; `confirmed` of them have left.
     batch: Vec<Queued>,
     confirmed: usize,
@@ -70,67 +52,55 @@ pub(super) struct Connection<S: Transport, C: Clock + Unpin, D> {
     flushing: bool,
     /// Bytes queued on this stream so far, comparable with what the tap saw leave.
     queued_bytes: u64,
-    /// The send lateness of every sequence below this has been recorded.
-    attempted: u64,
-    /// Runs ahead of the schedule while it is blocked: the instants from `attempted` on, behind the backlog.
-    attempts: Option<DueTimes>,
-    blocked: Blocked,
-    backpressure_signals: u64,
-    end: Option<End>,
+    /// Whether the peer ever said something but goodbye.
+    heard: bool,
 }
 
-/// What a connection is made of.
-pub(super) struct Parts<D> {
-    pub(super) index: u32,
-    pub(super) client_id: String,
-    pub(super) session: D,
-    pub(super) pace: Pace,
-    pub(super) slot: Rc<Slot>,
-}
-
-impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
-    pub(super) fn new(ws: WebSocketStream<Tapped<S, C>>, shared: Rc<Shared<C>>, parts: Parts<D>) -> Self {
+impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
+    /// Must be made where tokio's timers work.
+    pub(super) fn new(ws: WebSocketStream<Tapped<S, C>>, ping: Option<PingPolicy>) -> Self {
         let queued_bytes = ws.get_ref().written_bytes();
-        let Parts { index, client_id, session, pace, slot } = parts;
         Self {
             ws,
-            shared,
-            slot,
-            session,
-            pace,
-            index,
-            client_id,
-            ledger: Ledger::default(),
-            coarse: CoarseHistogram::default(),
+            pulse: ping.map(Pulse::new),
             batch: Vec::new(),
             confirmed: 0,
             flushing: false,
             queued_bytes,
-            attempted: 0,
-            attempts: None,
-            blocked: Blocked::default(),
-            backpressure_signals: 0,
-            end: None,
+            heard: false,
         }
     }
 
-    /// Reads and sends what there is.
-    fn exchange(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        self.receive(cx)?;
-        if self.ledger.in_flight() > 0 {
-            self.ledger.expire(self.shared.expire_ns.get());
-        }
-        self.transmit(cx)
+    /// Whether the peer ever said something but goodbye.
+    pub(super) fn heard(&self) -> bool {
+        self.heard
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Says goodbye, as far as the peer lets us.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.ws).poll_close(cx).map(drop)
+    }
+
+    /// Reads and sends what there is, until nothing more can be done now; the reason where it is lost.
+    pub(super) fn exchange<D: Session>(
+        &mut self,
+        account: &mut Account<C, D>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
+        self.receive(account, cx)?;
+        account.settle(self.ws.get_ref().read_ns());
+        self.feel_pulse(account, cx)?;
+        self.transmit(account, cx)
+    }
+
+    fn receive<D: Session>(&mut self, account: &mut Account<C, D>, cx: &mut Context<'_>) -> Result<(), End> {
         for _ in 0..READS_PER_POLL {
             match Pin::new(&mut self.ws).poll_next(cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Some(Ok(message))) => self.message(message)?,
+                Poll::Ready(Some(Ok(message))) => self.message(account, message)?,
                 Poll::Ready(Some(Err(error))) => {
                     if malformed(&error) {
-                        self.ledger.corrupted();
+                        account.corrupted();
                     }
                     return Err(End::of(&error));
                 }
@@ -141,10 +111,11 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
         Ok(())
     }
 
-    fn message(&mut self, message: Message) -> Result<(), End> {
+    fn message<D: Session>(&mut self, account: &mut Account<C, D>, message: Message) -> Result<(), End> {
+        let received_ns = self.ws.get_ref().read_ns();
         match message {
-            Message::Text(text) => self.frame(Frame::Text(&text)),
-            Message::Binary(bytes) => self.frame(Frame::Binary(&bytes)),
+            Message::Text(text) => account.receive(Frame::Text(&text), received_ns),
+            Message::Binary(bytes) => account.receive(Frame::Binary(&bytes), received_ns),
             // The WebSocket layer has queued the pong.
             Message::Ping(_) => self.flushing = true,
             Message::Pong(_) | Message::Frame(_) => {}
@@ -158,88 +129,42 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
                 return Err(End { refused, reason: reason.trim_end().to_owned() });
             }
         }
+        self.heard = true;
         Ok(())
     }
 
-    fn frame(&mut self, frame: Frame<'_>) {
-        let received_ns = self.ws.get_ref().read_ns();
-        let answer = self.session.decode(frame);
-        let queue_depth = match answer {
-            Answer::Processed { sequence, lane, intact, queue_depth } => {
-                let class = self.ledger.answered(sequence, lane);
-                // What was never sent has no content to compare with.
-                if !intact && class != Class::Foreign {
-                    self.ledger.corrupted();
+    /// Pings the peer when it is time; an error where it has been silent for too long.
+    fn feel_pulse<D: Session>(&mut self, account: &Account<C, D>, cx: &mut Context<'_>) -> Result<(), End> {
+        let Some(pulse) = &mut self.pulse else { return Ok(()) };
+        let read_ns = self.ws.get_ref().read_ns();
+        let clock = &account.shared.clock;
+        let silent_for = || Duration::from_nanos(clock.now_ns().saturating_sub(read_ns));
+        while let Poll::Ready(beat) = pulse.poll(cx, silent_for) {
+            match beat {
+                Beat::Ping => {
+                    self.flushing = true;
+                    self.queued_bytes += masked_frame_bytes(0);
+                    let ping = Message::Ping(Bytes::new());
+                    Pin::new(&mut self.ws).start_send(ping).map_err(|error| End::of(&error))?;
                 }
-                if let Class::Answered(flight) = class {
-                    self.record_answer(flight, received_ns);
-                }
-                queue_depth
+                Beat::Dead => return Err(End::silent(pulse.dead_after())),
             }
-            Answer::Refused { sequence, queue_depth } => {
-                if let Class::Refused(flight) = self.ledger.refused(sequence) {
-                    self.record_refusal(flight, received_ns);
-                }
-                queue_depth
-            }
-            Answer::Backpressure { queue_depth } => {
-                self.backpressure_signals += 1;
-                Some(queue_depth)
-            }
-            Answer::Foreign => return self.ledger.foreign(),
-            Answer::Corrupted => return self.ledger.corrupted(),
-            Answer::Unattributed => return self.ledger.unattributed(),
-            Answer::Ignored => return,
-        };
-        if queue_depth.is_some_and(|depth| depth > 0) {
-            let mut recorder = self.shared.recorder.borrow_mut();
-            let window = recorder.window_at(received_ns);
-            window.queue_depth_max = window.queue_depth_max.max(queue_depth);
         }
+        Ok(())
     }
 
-    fn record_answer(&mut self, flight: Flight, received_ns: u64) {
-        let mut recorder = self.shared.recorder.borrow_mut();
-        let window = recorder.window_at(received_ns);
-        window.answered += 1;
-        let mut latency_ns = None;
-        if let Some(sent_ns) = flight.sent_ns {
-            let service_ns = received_ns.saturating_sub(sent_ns);
-            window.service_latency.record(service_ns);
-            latency_ns = Some(service_ns);
-        }
-        if let Some(due_ns) = flight.due_ns {
-            let from_due_ns = received_ns.saturating_sub(due_ns);
-            window.latency.record(from_due_ns);
-            latency_ns = Some(from_due_ns);
-        }
-        if let Some(latency_ns) = latency_ns {
-            self.coarse.record(latency_ns);
-        }
-        self.shared.answered(received_ns);
-    }
-
-    fn record_refusal(&mut self, flight: Flight, received_ns: u64) {
-        let mut recorder = self.shared.recorder.borrow_mut();
-        let window = recorder.window_at(received_ns);
-        window.refused += 1;
-        if let Some(sent_ns) = flight.sent_ns {
-            window.refusal_latency.record(received_ns.saturating_sub(sent_ns));
-        }
-    }
-
-    fn transmit(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if self.flushing && self.flush(cx)?.is_pending() {
-            self.note_blocked();
+    fn transmit<D: Session>(&mut self, account: &mut Account<C, D>, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.flushing && self.flush(account, cx)?.is_pending() {
+            account.note_blocked();
             return Ok(());
         }
         for _ in 0..BATCHES_PER_POLL {
-            self.fill()?;
+            self.fill(account)?;
             if self.batch.is_empty() {
                 return Ok(());
             }
-            if self.flush(cx)?.is_pending() {
-                self.note_blocked();
+            if self.flush(account, cx)?.is_pending() {
+                account.note_blocked();
                 return Ok(());
             }
         }
@@ -248,221 +173,62 @@ impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
     }
 
     /// Queues what is due, up to a batch.
-    fn fill(&mut self) -> Result<(), End> {
-        let shared = Rc::clone(&self.shared);
+    fn fill<D: Session>(&mut self, account: &mut Account<C, D>) -> Result<(), End> {
+        let shared = std::rc::Rc::clone(&account.shared);
         let mut encoded = shared.encode.borrow_mut();
         let mut wall = None;
         let batch_start = self.queued_bytes;
         while self.batch.len() < BATCH_MESSAGES && self.queued_bytes - batch_start < BATCH_BYTES as u64 {
-            let Some((sequence, due_ns)) = self.next_message() else {
+            let Some(outgoing) = account.next_message() else {
                 break;
             };
             let wall =
                 *wall.get_or_insert_with(|| WallTime::from_unix_ns(shared.unix_ns(shared.clock.now_ns())));
-            self.session.encode(sequence, wall, &mut encoded);
+            account.session.encode(outgoing.sequence, wall, &mut encoded);
             let payload = encoded.split().freeze();
-            self.batch.push(Queued { sequence, due_ns, offset: self.queued_bytes });
+            self.batch.push(Queued { outgoing, offset: self.queued_bytes });
             self.queued_bytes += masked_frame_bytes(payload.len());
             self.flushing = true;
-            let message = to_message(self.session.frame_kind(), payload)?;
+            let message = to_message(account.session.frame_kind(), payload)?;
             Pin::new(&mut self.ws).start_send(message).map_err(|error| End::of(&error))?;
         }
         Ok(())
     }
 
-    fn next_message(&mut self) -> Option<(u64, Option<u64>)> {
-        match &mut self.pace {
-            Pace::Open(due_times) => {
-                if self.shared.phase.get() >= Phase::Draining {
-                    return None;
-                }
-                let due_ns = self.shared.start_ns + due_times.peek()?;
-                if due_ns > self.shared.tick_ns.get() {
-                    return None;
-                }
-                due_times.next();
-                Some((self.ledger.issue(Some(due_ns)), Some(due_ns)))
-            }
-            Pace::Closed { window } => {
-                let under_way = self.ledger.in_flight() + self.batch.len();
-                let open = self.shared.phase.get() == Phase::Loading && under_way < *window;
-                open.then(|| (self.ledger.issue(None), None))
-            }
-        }
-    }
-
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+    fn flush<D: Session>(
+        &mut self,
+        account: &mut Account<C, D>,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, End> {
         let polled = Pin::new(&mut self.ws).poll_flush(cx);
         match polled {
             Poll::Ready(Ok(())) => {
-                self.confirm(u64::MAX);
+                self.confirm(account, u64::MAX);
                 self.batch.clear();
                 self.confirmed = 0;
                 self.flushing = false;
                 // Control frames of the WebSocket layer's own are among the bytes too: start level again.
                 self.queued_bytes = self.ws.get_ref().written_bytes();
-                if let Some(since_ns) = self.blocked.since_ns.take() {
-                    self.blocked.total_ns += self.ws.get_ref().write_ns().saturating_sub(since_ns);
-                }
+                account.unblocked(self.ws.get_ref().write_ns());
                 Ok(Poll::Ready(()))
             }
             Poll::Pending => {
-                self.confirm(self.ws.get_ref().written_bytes());
+                self.confirm(account, self.ws.get_ref().written_bytes());
                 Ok(Poll::Pending)
             }
             Poll::Ready(Err(error)) => {
-                self.confirm(self.ws.get_ref().written_bytes());
+                self.confirm(account, self.ws.get_ref().written_bytes());
                 Err(End::of(&error))
             }
         }
     }
 
     /// Every queued message whose first byte stands before `written` has left.
-    fn confirm(&mut self, written: u64) {
-        let sent_ns = self.ws.get_ref().write_ns();
-        let mut recorder = self.shared.recorder.borrow_mut();
-        let window = recorder.window_at(sent_ns);
+    fn confirm<D: Session>(&mut self, account: &mut Account<C, D>, written: u64) {
         let leaving = self.batch[self.confirmed..].iter().take_while(|queued| queued.offset < written);
-        for queued in leaving {
-            self.confirmed += 1;
-            self.ledger.sent(queued.sequence, sent_ns);
-            window.sent += 1;
-            let Some(due_ns) = queued.due_ns else { continue };
-            let late_ns = sent_ns.saturating_sub(due_ns);
-            if queued.sequence >= self.attempted {
-                window.send_lateness.record(late_ns);
-            } else {
-                window.blocked += 1;
-                self.blocked.messages += 1;
-                self.blocked.max_ns = self.blocked.max_ns.max(late_ns);
-            }
-        }
-    }
-
-    /// The socket is full. Whatever is due now was attempted now: how late that is, is the generator's; how much longer
-    /// it takes, is the server's.
-    fn note_blocked(&mut self) {
-        let now_ns = self.shared.clock.now_ns();
-        self.blocked.since_ns.get_or_insert(now_ns);
-        let Pace::Open(due_times) = &self.pace else {
-            return;
-        };
-        let mut recorder = self.shared.recorder.borrow_mut();
-        let window = recorder.window_at(now_ns);
-        for queued in &self.batch[self.confirmed..] {
-            if let Some(due_ns) = queued.due_ns
-                && queued.sequence >= self.attempted
-            {
-                window.send_lateness.record(now_ns.saturating_sub(due_ns));
-                self.attempted = queued.sequence + 1;
-            }
-        }
-        // While part of an earlier backlog is still to be sent, whatever was attempted then must not count again.
-        let next = self.ledger.next_sequence();
-        if self.attempts.is_none() || self.attempted <= next {
-            self.attempted = next;
-            self.attempts = Some(due_times.clone());
-        }
-        let Some(attempts) = &mut self.attempts else { return };
-        while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.start_ns + due_ns)
-            && due_ns <= self.shared.tick_ns.get()
-        {
-            window.send_lateness.record(now_ns.saturating_sub(due_ns));
-            self.attempted += 1;
-            attempts.next();
-        }
-    }
-
-    /// Whether something is due that has not been sent.
-    fn has_backlog(&self) -> bool {
-        match &self.pace {
-            Pace::Open(due_times) => self.confirmed < self.batch.len() || due_times.peek().is_some(),
-            Pace::Closed { .. } => false,
-        }
-    }
-
-    fn publish(&self) {
-        self.slot.in_flight.set(self.ledger.in_flight());
-        self.slot.backlog.set(self.has_backlog());
-    }
-
-    /// Hands in the report: nothing that happens afterwards counts.
-    fn report(&mut self) {
-        self.ledger.abandon();
-        let sent = self.ledger.counts().sent;
-        self.end_blocked(sent);
-        let due = match &mut self.pace {
-            // Messages that were queued and never left have been taken from the schedule too.
-            Pace::Open(due_times) => {
-                sent + (self.batch.len() - self.confirmed) as u64 + due_times.count() as u64
-            }
-            Pace::Closed { .. } => sent,
-        };
-        let mut ledger = std::mem::take(&mut self.ledger);
-        if ledger.counts().refused == 0 {
-            // Signals of a server that never says which message they are about.
-            (0..self.backpressure_signals).for_each(|_| ledger.unattributed());
-        }
-        let report = ConnectionReport {
-            index: self.index,
-            due,
-            ledger,
-            client_id: std::mem::take(&mut self.client_id),
-            coarse: std::mem::take(&mut self.coarse),
-            blocked: self.blocked,
-            end: self.end.take(),
-        };
-        self.slot.report(report);
-    }
-}
-
-impl<S: Transport, C: Clock + Unpin, D: Session> Connection<S, C, D> {
-    /// What was attempted and still has not left, of `sent` that have, waited in vain: that is waiting too.
-    fn end_blocked(&mut self, sent: u64) {
-        let Some(since_ns) = self.blocked.since_ns.take() else { return };
-        let now_ns = self.shared.clock.now_ns();
-        self.blocked.total_ns += now_ns.saturating_sub(since_ns);
-        self.blocked.messages += self.attempted.saturating_sub(sent);
-        let Pace::Open(due_times) = &self.pace else { return };
-        let first_due_ns = match self.batch.get(self.confirmed) {
-            Some(queued) => queued.due_ns,
-            None => due_times.peek().map(|due_ns| self.shared.start_ns + due_ns),
-        };
-        if let Some(due_ns) = first_due_ns {
-            self.blocked.max_ns = self.blocked.max_ns.max(now_ns.saturating_sub(due_ns));
-        }
-    }
-}
-
-impl<S: Transport, C: Clock + Unpin, D: Session + Unpin> Future for Connection<S, C, D> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.slot.register(cx.waker());
-        if let Pace::Open(due_times) = &mut this.pace {
-            let end_ns = this.shared.end_ns.get() - this.shared.start_ns;
-            due_times.truncate(end_ns);
-            if let Some(attempts) = &mut this.attempts {
-                attempts.truncate(end_ns);
-            }
-        }
-        if this.shared.phase.get() < Phase::Closing && !this.slot.reported() {
-            match this.exchange(cx) {
-                Ok(()) => {
-                    this.publish();
-                    return Poll::Pending;
-                }
-                Err(end) => this.end = Some(end),
-            }
-        }
-        if !this.slot.reported() {
-            this.report();
-        }
-        // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1).
-        // A peer that does not close with us is not waited for: the worker drops the connection in the end.
-        let _ = ready!(Pin::new(&mut this.ws).poll_close(cx));
-        Poll::Ready(())
+        let confirmed = &mut self.confirmed;
+        let leaving = leaving.map(|queued| queued.outgoing).inspect(|_| *confirmed += 1);
+        account.sent(leaving, self.ws.get_ref().write_ns());
     }
 }
 

@@ -4,8 +4,13 @@
 //! waits until every message has its class, and gives what was measured. It is generic over what it connects to
 //! ([`Connect`]) and over the [`Dialect`]; the machinery below also over the clock.
 
+mod account;
 mod connect;
 mod connection;
+mod dial;
+mod keeper;
+mod outages;
+mod pulse;
 mod report;
 mod shared;
 mod transport;
@@ -28,11 +33,14 @@ use crate::clock::{Clock, MonotonicClock, unix_now_ns};
 use crate::dialect::Dialect;
 use crate::ledger::{Counts, MISSING_KEPT};
 use crate::record::{Collector, LatencyHistogram, Window, WindowSummary};
-use crate::result::{BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts};
+use crate::result::{
+    BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts, Outage,
+};
 use crate::schedule::mix;
 use crate::workload::Workload;
 
-use report::ConnectionReport;
+use outages::OutageLog;
+use report::{ConnectionReport, count_reason};
 use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
@@ -41,8 +49,6 @@ const START_DELAY: Duration = Duration::from_millis(50);
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
 /// A window is complete so long after its end, because every worker hands over within its housekeeping interval.
 const SETTLE_NS: u64 = 300_000_000;
-/// More different reasons than this are summed up, so that a peer's texts cannot fill the memory.
-const REASONS_KEPT: usize = 20;
 
 /// A load could not be offered at all.
 #[derive(Debug, Error)]
@@ -140,7 +146,11 @@ pub struct LoadMeasurement {
     pub connections: ConnectionCounts,
     /// Each connection's account, by index.
     pub per_connection: Vec<ConnectionSummary>,
-    /// Sends that waited for a full socket.
+    /// The first cuts of connections that were to be opened again, at most [`OUTAGES_KEPT`](crate::result::OUTAGES_KEPT).
+    pub outages: Vec<Outage>,
+    /// How many more there were.
+    pub outages_not_listed: u64,
+    /// Sends that waited for a full socket, or for a connection.
     pub blocked_sends: BlockedSends,
     /// CPU of the busiest worker's thread ÷ duration of the load, in cores.
     pub busiest_worker_cores: Option<f64>,
@@ -254,6 +264,8 @@ where
             windows,
             connections: summed.connections,
             per_connection: summed.per_connection,
+            outages: summed.outages,
+            outages_not_listed: summed.outages_not_listed,
             blocked_sends: summed.blocked_sends,
             busiest_worker_cores: summed.busiest_worker_cores,
         })
@@ -375,6 +387,8 @@ struct Summed {
     achieved: u64,
     connections: ConnectionCounts,
     per_connection: Vec<ConnectionSummary>,
+    outages: Vec<Outage>,
+    outages_not_listed: u64,
     blocked_sends: BlockedSends,
     busiest_worker_cores: Option<f64>,
 }
@@ -394,11 +408,17 @@ impl Summed {
             achieved: reports.iter().map(|report| report.achieved).sum(),
             connections,
             per_connection: Vec::new(),
+            outages: Vec::new(),
+            outages_not_listed: 0,
             blocked_sends: BlockedSends::default(),
             busiest_worker_cores,
         };
-        let mut by_index: BTreeMap<u32, ConnectionReport> =
-            reports.into_iter().flat_map(|report| report.connections).map(|c| (c.index, c)).collect();
+        let mut by_index: BTreeMap<u32, ConnectionReport> = BTreeMap::new();
+        for report in reports {
+            by_index.extend(report.connections.into_iter().map(|connection| (connection.index, connection)));
+            summed.add_outages(report.outages);
+        }
+        summed.outages_not_listed += Outage::keep_first(&mut summed.outages);
         for index in workload.shard_connections() {
             match by_index.remove(&index) {
                 Some(report) => summed.add(report),
@@ -406,6 +426,14 @@ impl Summed {
             }
         }
         summed
+    }
+
+    fn add_outages(&mut self, log: OutageLog) {
+        self.outages.extend(log.kept);
+        self.outages_not_listed += log.more;
+        for (reason, count) in log.reasons {
+            count_reason(&mut self.connections.reasons, reason, count);
+        }
     }
 
     fn add(&mut self, report: ConnectionReport) {
@@ -421,6 +449,7 @@ impl Summed {
         self.blocked_sends.messages += report.blocked.messages;
         self.blocked_sends.max_us = self.blocked_sends.max_us.max(report.blocked.max_ns as f64 / 1e3);
         self.blocked_sends.connection_s += report.blocked.total_ns as f64 / 1e9;
+        self.connections.reconnects += report.reconnects;
         if let Some(end) = report.end {
             if end.refused {
                 self.connections.refused += 1;
@@ -467,12 +496,6 @@ fn p95_at_most_us(coarse: &crate::record::CoarseHistogram, due: u64) -> Option<f
         }
     }
     None
-}
-
-fn count_reason(reasons: &mut BTreeMap<String, u64>, reason: String, count: u64) {
-    let full = reasons.len() >= REASONS_KEPT && !reasons.contains_key(&reason);
-    let key = if full { "other reasons".to_owned() } else { reason };
-    *reasons.entry(key).or_default() += count;
 }
 
 /// Eight hex digits that no other run has, for all that matters.

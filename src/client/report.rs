@@ -1,9 +1,13 @@
-//! What a connection found, and why it ended.
+//! What a client found, and why it ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
 
 use crate::ledger::Ledger;
 use crate::record::CoarseHistogram;
+use crate::units;
 
 /// Why a connection ended before the load did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +18,10 @@ pub(super) struct End {
     pub(super) reason: String,
 }
 
-/// What a connection found.
+/// More different reasons than this are summed up, so that a peer's texts cannot fill the memory.
+const REASONS_KEPT: usize = 20;
+
+/// What a client found.
 #[derive(Debug)]
 pub(super) struct ConnectionReport {
     pub(super) index: u32,
@@ -23,22 +30,28 @@ pub(super) struct ConnectionReport {
     pub(super) client_id: String,
     pub(super) coarse: CoarseHistogram,
     pub(super) blocked: Blocked,
+    pub(super) reconnects: u64,
     pub(super) end: Option<End>,
 }
 
-/// How long, and for how many messages, the socket was full.
+/// How long, and for how many messages, the socket was full or the connection was not there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Blocked {
     pub(super) messages: u64,
     pub(super) max_ns: u64,
     pub(super) total_ns: u64,
-    /// Since when it is full now.
+    /// Since when that is so now.
     pub(super) since_ns: Option<u64>,
 }
 
 impl End {
     pub(super) fn dropped(reason: impl Into<String>) -> Self {
         Self { refused: false, reason: reason.into() }
+    }
+
+    /// Nothing came from the peer for so long.
+    pub(super) fn silent(dead_after: Duration) -> Self {
+        Self::dropped(format!("no sign of life for {}", units::span(dead_after)))
     }
 
     pub(super) fn of(error: &WsError) -> Self {
@@ -65,4 +78,11 @@ pub(super) fn malformed(error: &WsError) -> bool {
         WsError::Utf8(_) | WsError::Capacity(_) => true,
         _ => false,
     }
+}
+
+/// Counts how often something happened for a reason.
+pub(super) fn count_reason(reasons: &mut BTreeMap<String, u64>, reason: String, count: u64) {
+    let full = reasons.len() >= REASONS_KEPT && !reasons.contains_key(&reason);
+    let key = if full { "other reasons".to_owned() } else { reason };
+    *reasons.entry(key).or_default() += count;
 }

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
+use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
@@ -16,7 +17,7 @@ pub(super) enum Phase {
     Loading,
     /// Nothing comes due any more; what came due before is still sent.
     Finishing,
-    /// Nothing is sent; answers still count.
+    /// Nothing is sent but by clients that were cut off; answers still count.
     Draining,
     /// Nothing counts any more.
     Closing,
@@ -36,6 +37,8 @@ pub(super) struct Shared<C> {
     pub(super) tick_ns: Cell<u64>,
     /// Messages last sent up to here, and still unanswered, are lost.
     pub(super) expire_ns: Cell<u64>,
+    /// How long a message is awaited after its last send.
+    pub(super) answer_timeout_ns: u64,
     /// Answers up to here count as achieved.
     pub(super) cutoff_ns: Cell<u64>,
     /// Answers received up to the cutoff.
@@ -45,11 +48,25 @@ pub(super) struct Shared<C> {
     pub(super) recorder: RefCell<Recorder>,
     /// One buffer to encode into, for all connections: idle ones need none.
     pub(super) encode: RefCell<BytesMut>,
+    /// Cuts of connections that are opened again.
+    pub(super) outages: RefCell<OutageLog>,
 }
 
 impl<C: Clock> Shared<C> {
     pub(super) fn unix_ns(&self, now_ns: u64) -> u64 {
         self.unix_origin_ns + now_ns
+    }
+
+    /// Seconds since the start of the load; below 0 before it.
+    pub(super) fn since_start_s(&self, now_ns: u64) -> f64 {
+        (now_ns as f64 - self.start_ns as f64) / 1e9
+    }
+
+    /// Whether what came due may still be sent: until the end of the load's grace, by clients that were cut off until
+    /// whoever waits for an answer would have given up.
+    pub(super) fn may_send(&self, cut_off: bool) -> bool {
+        self.phase.get() < Phase::Draining
+            || cut_off && self.tick_ns.get() < self.end_ns.get().saturating_add(self.answer_timeout_ns)
     }
 
     #[inline]
@@ -67,7 +84,7 @@ pub(super) struct Slot {
     waker: RefCell<Option<Waker>>,
     /// Messages sent and unanswered.
     pub(super) in_flight: Cell<usize>,
-    /// Whether something is, or will come, due that has not been sent.
+    /// Whether something is, or will come, due that has not been sent and may still be.
     pub(super) backlog: Cell<bool>,
     report: RefCell<Option<ConnectionReport>>,
     reported: Cell<bool>,

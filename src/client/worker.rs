@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{oneshot, watch};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::WebSocketStream;
 
+use super::account::{Account, Pace, Parts};
 use super::connect::{Connect, ConnectError};
-use super::connection::{Connection, Pace, Parts};
+use super::dial::{Dialed, Dialer};
+use super::keeper::{Keeper, Retry};
+use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use super::shared::{Phase, Shared, Slot};
 use super::transport::Tapped;
@@ -20,7 +22,7 @@ use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
 use crate::pacer::{PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
-use crate::schedule::Timeline;
+use crate::schedule::{Timeline, mix};
 use crate::workload::Workload;
 
 /// Handshakes under way at once, a worker: enough to fill the time until the server answers, too few to overflow its
@@ -35,16 +37,10 @@ const MAX_EXPIRE_STEP_NS: u64 = 1_000_000_000;
 pub(super) const GRACE_NS: u64 = 500_000_000;
 /// After the last answer, stragglers (second answers, above all) are awaited for so long.
 const LINGER_NS: u64 = 100_000_000;
+/// Sets the random delays of reconnects apart from everything else that the seed decides.
+const BACKOFF_STREAM: u64 = 0x6261_636b_6f66_6621;
 /// How long connections get to send their close frames.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// tungstenite fills its read buffer with zeros before each read, so a large one costs more than the system calls that
-/// it saves; 8 KiB is also most of what a connection weighs.
-const READ_BUFFER_BYTES: usize = 8 * 1024;
-/// Above a batch, so that only a flush writes.
-const WRITE_BUFFER_BYTES: usize = 128 * 1024;
-/// What an answer may weigh: the largest payload, echoed with every character escaped, fits.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// What the coordinator tells all workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +77,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) struct WorkerReport {
     pub(super) connections: Vec<ConnectionReport>,
+    pub(super) outages: OutageLog,
     pub(super) achieved: u64,
     /// When load really ended, on the run's clock.
     pub(super) ended_ns: u64,
@@ -176,6 +173,7 @@ where
         let mut timeline = Vec::new();
         let mut tasks = Vec::with_capacity(slots.len());
         let schedule = self.workload.schedule();
+        let dialer = Rc::new(self.dialer());
         for (Open { index, ws, .. }, slot) in ready.open.into_iter().zip(&slots) {
             let client_id = format!("{}-{}-{index}", self.run_id, self.workload.shard.index);
             let identity = Identity { client_id: client_id.clone(), connection: index };
@@ -188,15 +186,19 @@ where
             };
             let session = self.dialect.session(identity);
             let parts = Parts { index, client_id, session, pace, slot: Rc::clone(slot) };
-            tasks.push(tokio::task::spawn_local(Connection::new(ws, Rc::clone(&shared), parts)));
+            let account = Account::new(Rc::clone(&shared), parts);
+            let retry = self.workload.retry.map(|policy| {
+                let seed = mix(self.workload.seed ^ BACKOFF_STREAM, u64::from(index));
+                Retry::new(policy, Rc::clone(&dialer), seed)
+            });
+            tasks.push(tokio::task::spawn_local(Keeper::new(account, ws, self.workload.ping, retry)));
         }
         let cpu_before_s = thread_cpu_s();
-        let answer_timeout_ns = u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let answer_timeout_ns = shared.answer_timeout_ns;
         let mut conductor = Conductor {
             sleeper: Sleeper::precise()?,
             timeline: Timeline::new(timeline),
             pacer: self.workload.pacer,
-            answer_timeout_ns,
             expire_step_ns: (answer_timeout_ns / 20).clamp(HOUSEKEEPING_NS, MAX_EXPIRE_STEP_NS),
             control: self.control.clone(),
             progress: Arc::clone(&self.progress),
@@ -209,9 +211,10 @@ where
         let cpu_s = thread_cpu_s().zip(cpu_before_s).map(|(after, before)| after - before);
         self.close(&shared, &slots, tasks).await;
         let connections = slots.iter().filter_map(|slot| slot.take_report()).collect();
+        let outages = shared.outages.take();
         let (achieved, ended_ns) = (shared.achieved.get(), shared.end_ns.get());
         shared.recorder.borrow_mut().finish();
-        Ok(WorkerReport { connections, achieved, ended_ns, cpu_s })
+        Ok(WorkerReport { connections, outages, achieved, ended_ns, cpu_s })
     }
 
     fn shared(&self, start: Start) -> Shared<C> {
@@ -225,11 +228,13 @@ where
             phase: Cell::new(Phase::Finishing),
             tick_ns: Cell::new(0),
             expire_ns: Cell::new(0),
+            answer_timeout_ns: u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX),
             cutoff_ns: Cell::new(end_ns + GRACE_NS),
             achieved: Cell::new(0),
             answered: Cell::new(0),
             recorder: RefCell::new(recorder),
             encode: RefCell::default(),
+            outages: RefCell::default(),
         }
     }
 
@@ -256,22 +261,18 @@ where
         &self,
         index: u32,
     ) -> impl Future<Output = Result<Open<K::Stream, C>, (u32, ConnectError)>> + use<K, D, C> {
-        let (connect, clock, limit) =
-            (self.connect.clone(), self.clock.clone(), self.workload.connect_timeout);
-        let opening = async move {
-            let begun_ns = clock.now_ns();
-            let request = connect.request()?;
-            let stream = Tapped::new(connect.open().await?, clock.clone());
-            let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
-            let (ws, _response) = shaken.map_err(ConnectError::of_handshake)?;
-            Ok(Open { index, ws, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
-        };
+        let dialing = self.dialer().dial();
         async move {
-            match tokio::time::timeout(limit, Box::pin(opening)).await {
-                Ok(outcome) => outcome.map_err(|error| (index, error)),
-                Err(_) => Err((index, ConnectError::TimedOut { seconds: limit.as_secs_f64() })),
+            match dialing.await {
+                Ok(Dialed { ws, setup_ns }) => Ok(Open { index, ws, setup_ns }),
+                Err(error) => Err((index, error)),
             }
         }
+    }
+
+    fn dialer(&self) -> Dialer<K, C> {
+        let limit = self.workload.connect_timeout;
+        Dialer { connect: self.connect.clone(), clock: self.clock.clone(), limit }
     }
 }
 
@@ -298,21 +299,12 @@ impl Opened {
     }
 }
 
-fn websocket_config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(Some(MAX_ANSWER_BYTES))
-        .max_frame_size(Some(MAX_ANSWER_BYTES))
-}
-
 /// Leads a worker's connections through the load: wakes them when messages are due, ends the load, waits for the
 /// answers.
 struct Conductor<'a, C> {
     sleeper: Sleeper,
     timeline: Timeline,
     pacer: PacerKind,
-    answer_timeout_ns: u64,
     /// How often connections are woken to look for messages that timed out.
     expire_step_ns: u64,
     control: watch::Receiver<Control>,
@@ -375,9 +367,11 @@ impl<C: Clock> Conductor<'_, C> {
             self.keep_house(now_ns);
             if now_ns >= grace_ends_ns && self.shared.phase.get() < Phase::Draining {
                 self.shared.phase.set(Phase::Draining);
+                // They know best who may still send.
+                self.slots.iter().for_each(|slot| slot.wake());
             }
-            let backlog =
-                self.shared.phase.get() < Phase::Draining && self.slots.iter().any(|slot| slot.backlog.get());
+            // Who is cut off does not look at the time, but is not waited for longer than it may send.
+            let backlog = self.shared.may_send(true) && self.slots.iter().any(|slot| slot.backlog.get());
             let quiet = !backlog && self.slots.iter().all(|slot| slot.in_flight.get() == 0);
             if !quiet {
                 quiet_since_ns = None;
@@ -431,7 +425,7 @@ impl<C: Clock> Conductor<'_, C> {
 
     fn keep_house(&mut self, now_ns: u64) {
         self.shared.recorder.borrow_mut().window_at(now_ns);
-        let expire_ns = now_ns.saturating_sub(self.answer_timeout_ns);
+        let expire_ns = now_ns.saturating_sub(self.shared.answer_timeout_ns);
         if expire_ns >= self.shared.expire_ns.get() + self.expire_step_ns {
             self.shared.expire_ns.set(expire_ns);
             self.slots.iter().filter(|slot| slot.in_flight.get() > 0).for_each(|slot| slot.wake());

@@ -91,7 +91,7 @@ impl Session for EchoSession {
             return Answer::Foreign;
         }
         let intact = same_kind && tail == self.tail(sequence, id.len() + 1);
-        Answer::Processed { sequence, lane: Lane::Normal, intact, queue_depth: None }
+        Answer::Processed { sequence, lane: Some(Lane::Normal), intact, queue_depth: None }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         let text = message(12);
         assert_eq!(text.len(), 64);
         let answer =
-            |intact| Answer::Processed { sequence: 12, lane: Lane::Normal, intact, queue_depth: None };
+            |intact| Answer::Processed { sequence: 12, lane: Some(Lane::Normal), intact, queue_depth: None };
         assert_eq!(session().decode(Frame::Text(&text)), answer(true));
         assert_eq!(session().decode(Frame::Binary(text.as_bytes())), answer(false));
         let last = text.len() - 1;

@@ -1,12 +1,16 @@
 //! `floodline`: the wire of our mock server, and of the platform that it stands for.
 
+use std::str::FromStr;
+
 use bytes::BytesMut;
 
 use super::{Answer, Content, Dialect, Frame, FrameKind, Identity, Session};
 use crate::ledger::Lane;
 use crate::message::{
-    MessageId, Response, WallTime, decode_response_text, encode_throughput_test, encode_user_message,
+    MessageId, Priority, Response, WallTime, decode_response_text, encode_throughput_test,
+    encode_user_message,
 };
+use crate::units::UnitError;
 
 /// Which request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,18 +22,51 @@ pub enum RequestKind {
     UserMessage,
 }
 
+impl RequestKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ThroughputTest, Self::UserMessage];
+
+    /// The word on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ThroughputTest => "throughput_test",
+            Self::UserMessage => "user_message",
+        }
+    }
+}
+
+impl FromStr for RequestKind {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| UnitError::Malformed {
+            value: text.to_owned(),
+            expected: "a request: throughput_test or user_message",
+        })
+    }
+}
+
 /// Our own wire.
 #[derive(Debug, Clone)]
 pub struct Floodline {
     content: Content,
     request: RequestKind,
+    priority: Option<Priority>,
 }
 
 impl Floodline {
-    /// The dialect for contents of `payload_bytes` bytes.
+    /// The dialect for contents of `payload_bytes` bytes, all sent as one kind of request and with one priority, or with
+    /// none, which the server takes for the normal one.
     #[must_use]
-    pub fn new(seed: u64, payload_bytes: usize, request: RequestKind) -> Self {
-        Self { content: Content::new(seed, payload_bytes), request }
+    pub fn new(seed: u64, payload_bytes: usize, request: RequestKind, priority: Option<Priority>) -> Self {
+        Self { content: Content::new(seed, payload_bytes), request, priority }
+    }
+
+    fn lane(&self) -> Lane {
+        match self.priority.unwrap_or_default() {
+            Priority::High => Lane::High,
+            Priority::Normal => Lane::Normal,
+        }
     }
 }
 
@@ -81,7 +118,7 @@ impl FloodlineSession {
             Check::Content(content) => content == self.content(sequence),
             Check::None => true,
         };
-        Answer::Processed { sequence, lane: Lane::Normal, intact, queue_depth: depth }
+        Answer::Processed { sequence, lane: Some(self.dialect.lane()), intact, queue_depth: depth }
     }
 }
 
@@ -100,9 +137,10 @@ impl Session for FloodlineSession {
     fn encode(&mut self, sequence: u64, now: WallTime, out: &mut BytesMut) {
         let id = MessageId { client_id: &self.identity.client_id, n: sequence };
         let content = self.dialect.content.of(self.identity.connection, sequence);
+        let priority = self.dialect.priority;
         match self.dialect.request {
-            RequestKind::ThroughputTest => encode_throughput_test(out, id, content, now, None),
-            RequestKind::UserMessage => encode_user_message(out, id, content, now, None),
+            RequestKind::ThroughputTest => encode_throughput_test(out, id, content, now, priority),
+            RequestKind::UserMessage => encode_user_message(out, id, content, now, priority),
         }
     }
 
@@ -122,9 +160,11 @@ impl Session for FloodlineSession {
                 let check = Check::Content(&answer.content);
                 self.processed(&answer.message_id, answer.sequence_id, check, Some(answer.queue_depth))
             }
-            Response::DuplicateRejected(answer) => {
-                self.processed(&answer.message_id, None, Check::None, None)
-            }
+            // To the sender a normal answer, but one that leaves at once, past those that are being processed.
+            Response::DuplicateRejected(answer) => match self.sequence(&answer.message_id) {
+                Some(sequence) => Answer::Processed { sequence, lane: None, intact: true, queue_depth: None },
+                None => Answer::Foreign,
+            },
             Response::QueueFull(answer) => match self.sequence(&answer.message_id) {
                 Some(sequence) if answer.sequence_id.is_none_or(|echoed| echoed == sequence) => {
                     Answer::Refused { sequence, queue_depth: Some(answer.queue_depth) }
@@ -148,7 +188,7 @@ mod tests {
 
     fn session(request: RequestKind) -> FloodlineSession {
         let identity = Identity { client_id: "run-0-3".into(), connection: 3 };
-        Floodline::new(11, 32, request).session(identity)
+        Floodline::new(11, 32, request, None).session(identity)
     }
 
     fn decode(text: &str) -> Answer {
@@ -170,8 +210,12 @@ mod tests {
                 r#"{{"type":"throughput_response","message_id":"run-0-3-5","sequence_id":5,"server_time":1.5,"queue_depth":2,"content_crc32":{crc}}}"#
             ))
         };
-        let processed =
-            |intact| Answer::Processed { sequence: 5, lane: Lane::Normal, intact, queue_depth: Some(2) };
+        let processed = |intact| Answer::Processed {
+            sequence: 5,
+            lane: Some(Lane::Normal),
+            intact,
+            queue_depth: Some(2),
+        };
         assert_eq!(answer(crc), processed(true));
         assert_eq!(answer(crc ^ 1), processed(false));
     }
@@ -180,6 +224,35 @@ mod tests {
     fn a_foreign_server_need_not_send_a_checksum() {
         let text = r#"{"type":"throughput_response","message_id":"run-0-3-5","sequence_id":5,"server_time":1,"queue_depth":0}"#;
         assert!(matches!(decode(text), Answer::Processed { sequence: 5, intact: true, .. }));
+    }
+
+    #[test]
+    fn a_priority_is_sent_and_is_the_lane_of_the_answers() {
+        for (priority, word, lane) in [
+            (Some(Priority::High), r#""priority":"high""#, Lane::High),
+            (Some(Priority::Normal), r#""priority":"normal""#, Lane::Normal),
+        ] {
+            let identity = Identity { client_id: "run-0-3".into(), connection: 3 };
+            let mut session = Floodline::new(11, 8, RequestKind::UserMessage, priority).session(identity);
+            let mut out = BytesMut::new();
+            session.encode(5, WallTime::from_unix_ns(0), &mut out);
+            assert!(std::str::from_utf8(&out).unwrap().contains(word), "{out:?}");
+            let text = r#"{"type":"throughput_response","message_id":"run-0-3-5","sequence_id":5,"server_time":1,"queue_depth":0}"#;
+            let expected =
+                Answer::Processed { sequence: 5, lane: Some(lane), intact: true, queue_depth: Some(0) };
+            assert_eq!(session.decode(Frame::Text(text)), expected);
+        }
+    }
+
+    #[test]
+    fn a_rejected_duplicate_is_an_answer_outside_the_order() {
+        let of = |id: &str| {
+            decode(&format!(
+                r#"{{"type":"duplicate_rejected","message_id":"{id}","original_timestamp":1,"timestamp":2}}"#
+            ))
+        };
+        let expected = Answer::Processed { sequence: 5, lane: None, intact: true, queue_depth: None };
+        assert_eq!((of("run-0-3-5"), of("run-0-4-5")), (expected, Answer::Foreign));
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub enum Answer {
     Processed {
         /// Which message.
         sequence: u64,
-        /// The lane within which it keeps its order.
-        lane: Lane,
+        /// The lane within which it keeps its order; `None` where it left at once, outside the order.
+        lane: Option<Lane>,
         /// Whether the content came back as it was sent, as far as this dialect can tell.
         intact: bool,
         /// The depth of the server's queue, where it says so.

@@ -5,12 +5,14 @@
 
 mod lost;
 mod pending;
+mod spare;
 
 use serde::{Deserialize, Serialize};
 
 pub use pending::{Flight, Pending};
 
 use lost::{LostSet, Membership};
+use spare::{Allowance, SpareAnswers};
 
 /// How many ids of missing messages are kept for the report.
 pub const MISSING_KEPT: usize = 100;
@@ -18,6 +20,10 @@ pub const MISSING_KEPT: usize = 100;
 /// How many separate runs of lost messages a connection remembers in order to know a late answer from a duplicate.
 /// 16,384 intervals take about half a megabyte, which only a connection that loses so much ever pays.
 const LOST_INTERVALS: usize = 16_384;
+
+/// To how many messages that were sent again, and are over, a connection still allows further answers: some hundred
+/// kilobytes, which only a connection that was cut with so much unanswered ever pays.
+const SPARES_KEPT: usize = 16_384;
 
 /// Counts of distinct messages, and of answers that fit none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +40,11 @@ pub struct Counts {
     pub late: u64,
     /// Sends beyond a message's first.
     pub resent: u64,
-    /// Second answers to one send.
+    /// Second answers to one send: those to a message beyond as many as it was sent.
     pub duplicates: u64,
+    /// Further answers to a message that was sent more than once, no more than it was sent; they change no class.
+    #[serde(default)]
+    pub repeated: u64,
     /// Answers whose sequence is smaller than one already seen in their lane (RFC 4737, section 3.4).
     pub reordered: u64,
     /// Answers to an id that this connection never sent.
@@ -56,6 +65,7 @@ impl Counts {
         self.late += other.late;
         self.resent += other.resent;
         self.duplicates += other.duplicates;
+        self.repeated += other.repeated;
         self.reordered += other.reordered;
         self.foreign += other.foreign;
         self.corrupted += other.corrupted;
@@ -81,11 +91,13 @@ pub enum Class {
     Refused(Flight),
     /// An answer to a message that had been given up.
     Late,
-    /// A second answer.
+    /// A further answer to a message that was sent so often.
+    Repeated,
+    /// An answer beyond as many as the message was sent.
     Duplicate,
     /// An answer to something never sent.
     Foreign,
-    /// An answer to an id so old that it is no longer known whether it was lost.
+    /// An answer to an id so old that it is no longer known whether it was lost, or how often it was sent.
     Unattributed,
 }
 
@@ -94,6 +106,7 @@ pub enum Class {
 pub struct Ledger {
     pending: Pending,
     lost: LostSet,
+    spare: SpareAnswers,
     counts: Counts,
     /// The highest sequence answered so far, a lane.
     highest: [Option<u64>; 2],
@@ -103,6 +116,8 @@ pub struct Ledger {
     missing: Vec<u64>,
     /// How many messages under way have been sent.
     in_flight: usize,
+    /// Up to when expiry has looked at everything under way.
+    expired_until_ns: u64,
 }
 
 impl Default for Ledger {
@@ -110,11 +125,13 @@ impl Default for Ledger {
         Self {
             pending: Pending::default(),
             lost: LostSet::with_capacity(LOST_INTERVALS),
+            spare: SpareAnswers::with_capacity(SPARES_KEPT),
             counts: Counts::default(),
             highest: [None; 2],
             reorder_distance_max: 0,
             missing: Vec::new(),
             in_flight: 0,
+            expired_until_ns: 0,
         }
     }
 }
@@ -131,32 +148,41 @@ impl Ledger {
         self.pending.next_sequence()
     }
 
-    /// Notes that a message's first byte went to the kernel at `sent_ns`, for the first time or again.
-    pub fn sent(&mut self, sequence: u64, sent_ns: u64) {
+    /// Notes that a message's first byte went to the kernel at `sent_ns`; whether for the first time. Messages leave for
+    /// the first time in the order of their sequences.
+    pub fn sent(&mut self, sequence: u64, sent_ns: u64) -> bool {
         match self.pending.sent(sequence, sent_ns) {
             Some(false) => {
                 self.counts.sent += 1;
                 self.in_flight += 1;
+                return true;
             }
             Some(true) => self.counts.resent += 1,
-            None => {}
+            // Its answer came while it waited to leave again.
+            None => {
+                self.counts.resent += 1;
+                self.spare.allow(sequence, 1);
+            }
         }
+        false
     }
 
-    /// Classifies a processed answer.
-    pub fn answered(&mut self, sequence: u64, lane: Lane) -> Class {
+    /// Classifies a processed answer; one without a lane left outside the order.
+    pub fn answered(&mut self, sequence: u64, lane: Option<Lane>) -> Class {
         let class = self.classify(sequence);
         let Some(flight) = class else {
             return self.without_flight(sequence);
         };
         self.counts.answered += 1;
-        let highest = &mut self.highest[lane as usize];
-        match *highest {
-            Some(seen) if sequence < seen => {
-                self.counts.reordered += 1;
-                self.reorder_distance_max = self.reorder_distance_max.max(seen - sequence);
+        if let Some(lane) = lane {
+            let highest = &mut self.highest[lane as usize];
+            match *highest {
+                Some(seen) if sequence < seen => {
+                    self.counts.reordered += 1;
+                    self.reorder_distance_max = self.reorder_distance_max.max(seen - sequence);
+                }
+                _ => *highest = Some(sequence),
             }
-            _ => *highest = Some(sequence),
         }
         Class::Answered(flight)
     }
@@ -189,7 +215,9 @@ impl Ledger {
 
     /// Gives up every message last sent at or before `sent_until_ns`; how many there were.
     ///
-    /// Sends happen in the order of sequences, so this stops at the first that is younger.
+    /// First sends happen in the order of sequences, so this stops at the first that is younger; only where something
+    /// was sent again, which upsets that order, it looks at all. Nothing is sent at or before an instant that was given
+    /// here before.
     pub fn expire(&mut self, sent_until_ns: u64) -> u64 {
         let mut given_up = 0;
         while let Some(sequence) = self.pending.oldest() {
@@ -199,6 +227,17 @@ impl Ledger {
             }
             self.give_up(sequence);
             given_up += 1;
+        }
+        if self.counts.resent > 0 && sent_until_ns > self.expired_until_ns {
+            self.expired_until_ns = sent_until_ns;
+            let mut from = 0;
+            while let Some((sequence, flight)) = self.pending.first_from(from) {
+                if flight.sent_ns.is_some_and(|sent_ns| sent_ns <= sent_until_ns) {
+                    self.give_up(sequence);
+                    given_up += 1;
+                }
+                from = sequence + 1;
+            }
         }
         given_up
     }
@@ -215,11 +254,22 @@ impl Ledger {
         }
     }
 
-    /// Sequences under way that have been sent, in order: what a reconnected client sends again.
-    pub fn unanswered(&self) -> impl Iterator<Item = u64> + '_ {
-        self.pending
-            .sequences()
-            .filter(|&sequence| self.pending.flight(sequence).is_some_and(|f| f.sent_ns.is_some()))
+    /// The lowest sequence from `from` on that was issued and is in no final class, with its flight: step by step, what
+    /// a reconnected client sends, again or for the first time.
+    #[must_use]
+    pub fn unanswered_from(&self, from: u64) -> Option<(u64, Flight)> {
+        self.pending.first_from(from)
+    }
+
+    /// The lowest sequence that was issued and is in no final class.
+    pub fn oldest_unanswered(&mut self) -> Option<u64> {
+        self.pending.oldest()
+    }
+
+    /// How many messages have been issued and never sent.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.pending.len() - self.in_flight
     }
 
     /// How many messages have been sent and are not in any final class yet.
@@ -251,7 +301,9 @@ impl Ledger {
         // An answer to a message that still waits in our own buffer is a guess of the peer's: leave the message there.
         self.pending.flight(sequence)?.sent_ns?;
         self.in_flight -= 1;
-        self.pending.take(sequence)
+        let flight = self.pending.take(sequence)?;
+        self.spare.allow(sequence, flight.resends);
+        Some(flight)
     }
 
     fn without_flight(&mut self, sequence: u64) -> Class {
@@ -264,19 +316,29 @@ impl Ledger {
                 self.counts.late += 1;
                 Class::Late
             }
-            Membership::NotLost => {
-                self.counts.duplicates += 1;
-                Class::Duplicate
-            }
-            Membership::Forgotten => {
-                self.counts.unattributed += 1;
-                Class::Unattributed
-            }
+            Membership::NotLost => match self.spare.take(sequence) {
+                Allowance::Used => {
+                    self.counts.repeated += 1;
+                    Class::Repeated
+                }
+                Allowance::None => {
+                    self.counts.duplicates += 1;
+                    Class::Duplicate
+                }
+                Allowance::Forgotten => self.forgotten(),
+            },
+            Membership::Forgotten => self.forgotten(),
         }
     }
 
+    fn forgotten(&mut self) -> Class {
+        self.counts.unattributed += 1;
+        Class::Unattributed
+    }
+
     fn give_up(&mut self, sequence: u64) {
-        self.pending.take(sequence);
+        let resends = self.pending.take(sequence).map_or(0, |flight| flight.resends);
+        self.spare.allow(sequence, resends);
         self.in_flight -= 1;
         self.counts.lost += 1;
         self.lost.insert(sequence);

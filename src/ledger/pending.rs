@@ -123,6 +123,18 @@ impl Pending {
         }
     }
 
+    /// The lowest sequence under way from `from` on, with its flight.
+    #[must_use]
+    pub fn first_from(&self, from: u64) -> Option<(u64, Flight)> {
+        if let Some((&sequence, &flight)) = self.holes.range(from..).next() {
+            // Holes are below the ring.
+            return Some((sequence, flight));
+        }
+        let sequence =
+            (from.max(self.base)..self.next).find(|&sequence| self.occupied(sequence).is_some())?;
+        Some((sequence, self.ring[self.index(sequence)].flight()))
+    }
+
     /// The sequences under way, in order.
     pub fn sequences(&self) -> impl Iterator<Item = u64> + '_ {
         let in_ring = (self.base..self.next).filter(|&sequence| self.occupied(sequence).is_some());
@@ -229,6 +241,8 @@ mod tests {
                 prop_assert_eq!(pending.len(), model.len());
                 prop_assert_eq!(pending.flight(target), model.get(&target).copied());
                 prop_assert_eq!(pending.oldest(), model.keys().next().copied());
+                let first = model.range(target..).next().map(|(&sequence, &flight)| (sequence, flight));
+                prop_assert_eq!(pending.first_from(target), first);
             }
             prop_assert!(pending.sequences().eq(model.keys().copied()));
         }

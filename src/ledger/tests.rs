@@ -14,8 +14,8 @@ fn a_clean_run_adds_up() {
     let mut ledger = Ledger::default();
     sent(&mut ledger, 3);
     let flight = Flight { due_ns: Some(10), sent_ns: Some(11), resends: 0 };
-    assert!(matches!(ledger.answered(0, Lane::Normal), Class::Answered(_)));
-    assert_eq!(ledger.answered(1, Lane::Normal), Class::Answered(flight));
+    assert!(matches!(ledger.answered(0, Some(Lane::Normal)), Class::Answered(_)));
+    assert_eq!(ledger.answered(1, Some(Lane::Normal)), Class::Answered(flight));
     assert!(matches!(ledger.refused(2), Class::Refused(_)));
     assert_eq!(*ledger.counts(), Counts { sent: 3, answered: 2, refused: 1, ..Counts::default() });
     assert_eq!(ledger.in_flight(), 0);
@@ -26,7 +26,7 @@ fn reordering_is_that_of_rfc_4737() {
     let mut ledger = Ledger::default();
     sent(&mut ledger, 5);
     for sequence in [0, 2, 1, 4, 3] {
-        ledger.answered(sequence, Lane::Normal);
+        ledger.answered(sequence, Some(Lane::Normal));
     }
     assert_eq!(ledger.counts().reordered, 2);
     assert_eq!(ledger.reorder_distance_max(), 1);
@@ -36,11 +36,11 @@ fn reordering_is_that_of_rfc_4737() {
 fn lanes_keep_their_own_order() {
     let mut ledger = Ledger::default();
     sent(&mut ledger, 4);
-    ledger.answered(3, Lane::High);
-    ledger.answered(0, Lane::Normal);
-    ledger.answered(1, Lane::Normal);
+    ledger.answered(3, Some(Lane::High));
+    ledger.answered(0, Some(Lane::Normal));
+    ledger.answered(1, Some(Lane::Normal));
     assert_eq!(ledger.counts().reordered, 0);
-    ledger.answered(2, Lane::High);
+    ledger.answered(2, Some(Lane::High));
     assert_eq!(ledger.counts().reordered, 1);
 }
 
@@ -50,9 +50,9 @@ fn what_is_answered_after_it_was_given_up_is_late_once() {
     sent(&mut ledger, 3);
     assert_eq!(ledger.expire(11), 2);
     assert_eq!(ledger.missing(), [0, 1]);
-    assert_eq!(ledger.answered(1, Lane::Normal), Class::Late);
-    assert_eq!(ledger.answered(1, Lane::Normal), Class::Duplicate);
-    assert!(matches!(ledger.answered(2, Lane::Normal), Class::Answered(_)));
+    assert_eq!(ledger.answered(1, Some(Lane::Normal)), Class::Late);
+    assert_eq!(ledger.answered(1, Some(Lane::Normal)), Class::Duplicate);
+    assert!(matches!(ledger.answered(2, Some(Lane::Normal)), Class::Answered(_)));
     let expected = Counts { sent: 3, answered: 1, lost: 2, late: 1, duplicates: 1, ..Counts::default() };
     assert_eq!(*ledger.counts(), expected);
 }
@@ -63,25 +63,61 @@ fn an_answer_to_what_was_never_sent_is_foreign() {
     sent(&mut ledger, 1);
     let queued = ledger.issue(None);
     for sequence in [queued, 2, u64::MAX] {
-        assert_eq!(ledger.answered(sequence, Lane::Normal), Class::Foreign);
+        assert_eq!(ledger.answered(sequence, Some(Lane::Normal)), Class::Foreign);
     }
     assert_eq!(ledger.refused(u64::MAX), Class::Foreign);
     assert_eq!(ledger.counts().foreign, 4);
     // The queued one is still there and can be sent and answered.
     ledger.sent(queued, 5);
-    assert!(matches!(ledger.answered(queued, Lane::Normal), Class::Answered(_)));
+    assert!(matches!(ledger.answered(queued, Some(Lane::Normal)), Class::Answered(_)));
 }
 
 #[test]
 fn a_resend_gives_a_message_a_new_life() {
     let mut ledger = Ledger::default();
     sent(&mut ledger, 2);
-    assert!(ledger.unanswered().eq([0, 1]));
-    ledger.sent(0, 100);
-    ledger.sent(1, 100);
+    assert_eq!(ledger.unanswered_from(1).map(|(sequence, _)| sequence), Some(1));
+    assert_eq!(ledger.unanswered_from(2), None);
+    assert!(!ledger.sent(0, 100) && !ledger.sent(1, 100));
     assert_eq!(ledger.expire(99), 0);
     assert_eq!((ledger.counts().sent, ledger.counts().resent), (2, 2));
     assert_eq!(ledger.expire(100), 2);
+}
+
+#[test]
+fn a_message_may_have_as_many_answers_as_it_was_sent() {
+    let mut ledger = Ledger::default();
+    sent(&mut ledger, 1);
+    ledger.sent(0, 50);
+    assert!(matches!(ledger.answered(0, None), Class::Answered(_)));
+    assert_eq!(ledger.answered(0, None), Class::Repeated);
+    assert_eq!(ledger.answered(0, None), Class::Duplicate);
+    // A third send, which its answer overtook.
+    ledger.sent(0, 60);
+    assert_eq!(ledger.refused(0), Class::Repeated);
+    let expected =
+        Counts { sent: 1, resent: 2, answered: 1, repeated: 2, duplicates: 1, ..Counts::default() };
+    assert_eq!(*ledger.counts(), expected);
+}
+
+#[test]
+fn what_was_sent_before_a_resend_still_expires_behind_it() {
+    let mut ledger = Ledger::default();
+    sent(&mut ledger, 3);
+    // A second cut came after only the first of three had been sent again.
+    ledger.sent(0, 100);
+    assert_eq!(ledger.expire(50), 2);
+    assert_eq!(ledger.missing(), [1, 2]);
+}
+
+#[test]
+fn answers_outside_the_order_reorder_nothing() {
+    let mut ledger = Ledger::default();
+    sent(&mut ledger, 3);
+    ledger.answered(2, None);
+    ledger.answered(1, Some(Lane::Normal));
+    ledger.answered(0, None);
+    assert_eq!(ledger.counts().reordered, 0);
 }
 
 #[test]
@@ -98,9 +134,11 @@ fn abandoning_loses_what_was_sent_and_forgets_what_was_not() {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Queued,
-    Sent(u64),
-    Done,
-    Lost,
+    /// When last, and how often.
+    Sent(u64, u64),
+    /// With so many more answers allowed.
+    Done(u64),
+    Lost(u64),
 }
 
 #[derive(Debug, Default)]
@@ -111,37 +149,66 @@ struct Model {
 }
 
 impl Model {
-    fn answer(&mut self, sequence: u64, lane: Option<Lane>) {
+    fn answer(&mut self, sequence: u64, answer: Reply) {
         match self.states.get(&sequence).copied() {
             None | Some(State::Queued) => self.counts.foreign += 1,
-            Some(State::Done) => self.counts.duplicates += 1,
-            Some(State::Lost) => {
-                self.counts.late += 1;
-                self.states.insert(sequence, State::Done);
+            Some(State::Done(0)) => self.counts.duplicates += 1,
+            Some(State::Done(more)) => {
+                self.counts.repeated += 1;
+                self.states.insert(sequence, State::Done(more - 1));
             }
-            Some(State::Sent(_)) => {
-                self.states.insert(sequence, State::Done);
-                let Some(lane) = lane else {
+            Some(State::Lost(sends)) => {
+                self.counts.late += 1;
+                self.states.insert(sequence, State::Done(sends - 1));
+            }
+            Some(State::Sent(_, sends)) => {
+                self.states.insert(sequence, State::Done(sends - 1));
+                let Reply::Processed(lane) = answer else {
                     self.counts.refused += 1;
                     return;
                 };
                 self.counts.answered += 1;
+                let Some(lane) = lane else { return };
                 let seen = &mut self.seen[lane as usize];
                 self.counts.reordered += u64::from(seen.iter().any(|&earlier| earlier > sequence));
                 seen.push(sequence);
             }
         }
     }
+
+    fn resend(&mut self, sequence: u64, now: u64) {
+        match self.states.get_mut(&sequence) {
+            Some(State::Sent(at, sends)) => (*at, *sends) = (now, *sends + 1),
+            Some(State::Done(more) | State::Lost(more)) => *more += 1,
+            None | Some(State::Queued) => return,
+        }
+        self.counts.resent += 1;
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Reply {
+    Processed(Option<Lane>),
+    Refused,
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Issue,
     SendNext,
-    Answer(prop::sample::Index, Lane),
-    Refuse(prop::sample::Index),
+    Resend(prop::sample::Index),
+    Answer(prop::sample::Index, Reply),
     Expire(u64),
     Abandon,
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    prop::sample::select(vec![
+        Reply::Processed(Some(Lane::Normal)),
+        Reply::Processed(Some(Lane::High)),
+        Reply::Processed(None),
+        Reply::Refused,
+    ])
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -149,8 +216,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Issue),
         6 => Just(Step::SendNext),
-        6 => (index(), prop_oneof![Just(Lane::Normal), Just(Lane::High)]).prop_map(|(i, lane)| Step::Answer(i, lane)),
-        2 => index().prop_map(Step::Refuse),
+        3 => index().prop_map(Step::Resend),
+        8 => (index(), reply()).prop_map(|(i, reply)| Step::Answer(i, reply)),
         2 => (0_u64..30).prop_map(Step::Expire),
         1 => Just(Step::Abandon),
     ]
@@ -173,27 +240,35 @@ proptest! {
                 Step::SendNext => {
                     let next = model.states.iter().find(|(_, state)| **state == State::Queued).map(|(&s, _)| s);
                     if let Some(sequence) = next {
-                        ledger.sent(sequence, now);
+                        prop_assert!(ledger.sent(sequence, now));
                         model.counts.sent += 1;
-                        model.states.insert(sequence, State::Sent(now));
+                        model.states.insert(sequence, State::Sent(now, 1));
                     }
                 }
-                Step::Answer(index, lane) => {
-                    let sequence = index.index(issued as usize + 2) as u64;
-                    ledger.answered(sequence, lane);
-                    model.answer(sequence, Some(lane));
+                Step::Resend(index) if issued > 0 => {
+                    let sequence = index.index(issued as usize) as u64;
+                    if model.states.get(&sequence) != Some(&State::Queued) {
+                        prop_assert!(!ledger.sent(sequence, now));
+                        model.resend(sequence, now);
+                    }
                 }
-                Step::Refuse(index) => {
+                Step::Resend(_) => {}
+                Step::Answer(index, reply) => {
                     let sequence = index.index(issued as usize + 2) as u64;
-                    ledger.refused(sequence);
-                    model.answer(sequence, None);
+                    match reply {
+                        Reply::Processed(lane) => ledger.answered(sequence, lane),
+                        Reply::Refused => ledger.refused(sequence),
+                    };
+                    model.answer(sequence, reply);
                 }
                 Step::Expire(age) => {
                     let until = now.saturating_sub(age);
                     ledger.expire(until);
                     for state in model.states.values_mut() {
-                        if matches!(*state, State::Sent(at) if at <= until) {
-                            *state = State::Lost;
+                        if let State::Sent(at, sends) = *state
+                            && at <= until
+                        {
+                            *state = State::Lost(sends);
                             model.counts.lost += 1;
                         }
                     }
@@ -202,16 +277,16 @@ proptest! {
                     ledger.abandon();
                     for state in model.states.values_mut() {
                         match *state {
-                            State::Sent(_) => { *state = State::Lost; model.counts.lost += 1; }
+                            State::Sent(_, sends) => { *state = State::Lost(sends); model.counts.lost += 1; }
                             // Never sent, and never will be: an answer to it is to a message that is over.
-                            State::Queued => *state = State::Done,
-                            State::Done | State::Lost => {}
+                            State::Queued => *state = State::Done(0),
+                            State::Done(_) | State::Lost(_) => {}
                         }
                     }
                 }
             }
             prop_assert_eq!(ledger.counts(), &model.counts);
-            let sent_states = model.states.values().filter(|state| matches!(state, State::Sent(_))).count();
+            let sent_states = model.states.values().filter(|state| matches!(state, State::Sent(..))).count();
             prop_assert_eq!(ledger.in_flight(), sent_states);
             let counts = ledger.counts();
             prop_assert_eq!(counts.sent, counts.answered + counts.refused + counts.lost + sent_states as u64);

@@ -107,6 +107,7 @@ fn counts(out: &mut String, results: &LoadTestResults) {
         ("late", counts.late),
         ("resent", counts.resent),
         ("duplicates", counts.duplicates),
+        ("repeated", counts.repeated),
         ("reordered", counts.reordered),
         ("foreign", counts.foreign),
         ("corrupted", counts.corrupted),
@@ -123,9 +124,13 @@ fn counts(out: &mut String, results: &LoadTestResults) {
         if seen.is_empty() { "nothing else".to_owned() } else { seen.join(", ") }
     );
     let connections = &results.connections;
+    let reconnects = match connections.reconnects {
+        0 => String::new(),
+        n => format!(", {} opened again", units::count(n)),
+    };
     let _ = writeln!(
         out,
-        "connections {} of {} established, {} refused, {} dropped",
+        "connections {} of {} established, {} refused, {} dropped{reconnects}",
         units::count(connections.established),
         units::count(connections.requested),
         units::count(connections.refused),

@@ -15,6 +15,7 @@ use crate::client::{
 use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
 use crate::environment::Environment;
 use crate::limits::{LimitError, ensure_open_files};
+use crate::message::Priority;
 use crate::result::{
     Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, Verdict, WorkloadSummary,
 };
@@ -49,6 +50,10 @@ pub struct LoadPlan {
     pub peer: Peer,
     /// In which dialect.
     pub dialect: DialectKind,
+    /// Which request is sent, in the dialect `floodline`.
+    pub request: RequestKind,
+    /// With which priority, in the dialect `floodline`; `None` names none.
+    pub priority: Option<Priority>,
     /// Bearer token for the handshake.
     pub token: Option<Token>,
     /// Worker threads; `None` for one every two cores.
@@ -119,7 +124,7 @@ fn reach(
     let (seed, payload_bytes) = (workload.seed, workload.payload_bytes);
     match plan.dialect {
         DialectKind::Floodline => {
-            let dialect = Floodline::new(seed, payload_bytes, RequestKind::ThroughputTest);
+            let dialect = Floodline::new(seed, payload_bytes, plan.request, plan.priority);
             offer(plan, workload, connect, dialect, server_pid, stop, observer)
         }
         DialectKind::Echo => {
@@ -141,7 +146,7 @@ fn offer<D: Dialect>(
 where
     D::Session: Unpin,
 {
-    let summary = summary_of(&workload, dialect.name());
+    let summary = summary_of(plan, &workload);
     let shard = workload.shard;
     let mut client = HighVolumeThroughputClient::new(workload, connect, dialect);
     if let Some(workers) = plan.workers {
@@ -174,14 +179,17 @@ impl Observer for Watched<'_> {
     }
 }
 
-fn summary_of(workload: &Workload, dialect: &str) -> WorkloadSummary {
+fn summary_of(plan: &LoadPlan, workload: &Workload) -> WorkloadSummary {
+    let floodline = plan.dialect == DialectKind::Floodline;
     WorkloadSummary {
         target: None,
-        dialect: dialect.to_owned(),
+        dialect: plan.dialect.name().to_owned(),
         rate: workload.offered.rate().map(|rate| rate.as_per_second()),
         connections: workload.connections,
         duration_s: workload.duration.as_secs_f64(),
         payload_bytes: workload.payload_bytes,
+        request: floodline.then(|| plan.request.name().to_owned()),
+        priority: plan.priority.filter(|_| floodline).map(|priority| priority.as_str().to_owned()),
         arrival: workload.arrival.to_string(),
         window: workload.window,
         seed: workload.seed,
@@ -234,6 +242,8 @@ fn gather(
         windows: measured.windows,
         connections: measured.connections,
         per_connection: measured.per_connection,
+        outages: measured.outages,
+        outages_not_listed: measured.outages_not_listed,
         resources: Resources {
             client: Some(summary.client),
             server: summary.server,

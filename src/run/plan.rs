@@ -13,7 +13,7 @@ use super::control::{ControlConnection, ControlError};
 use super::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, ServerProcessError, run_load};
 use crate::allocator;
 use crate::client::{Observer, Stop, Token};
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectKind, RequestKind};
 use crate::message::PerformanceStats;
 use crate::result::LoadTestResults;
 use crate::workload::{Target, Workload};
@@ -240,6 +240,8 @@ impl Stage<'_> {
             workload: workload.clone(),
             peer: Peer::At { target: self.target.clone(), pid: self.pid },
             dialect: self.venue.dialect,
+            request: RequestKind::default(),
+            priority: None,
             token: self.venue.token.clone(),
             workers: None,
             start_at_unix_ns: None,

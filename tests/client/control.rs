@@ -207,7 +207,7 @@ fn a_token_opens_the_door_and_is_not_printed() {
         let run = |token: &str| {
             let connect = TcpConnect::new(target.clone(), Some(Token::new(token))).unwrap();
             assert!(!format!("{connect:?}").contains(token));
-            let dialect = Floodline::new(1, 64, RequestKind::UserMessage);
+            let dialect = Floodline::new(1, 64, RequestKind::UserMessage, None);
             HighVolumeThroughputClient::new(twenty(), connect, dialect).run(&Stop::default(), &mut ())
         };
         assert_eq!(run("right").unwrap().messages.counts.answered, 20);
@@ -283,6 +283,8 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             },
             peer: RunPeer::At { target: target(server.address()), pid: None },
             dialect: DialectKind::Floodline,
+            request: RequestKind::default(),
+            priority: None,
             token: None,
             workers: Some(1),
             start_at_unix_ns: Some(soon.as_nanos() as u64),

@@ -66,6 +66,7 @@ const ALL: Counts = Counts {
     late: 0,
     resent: 0,
     duplicates: 0,
+    repeated: 0,
     reordered: 0,
     foreign: 0,
     corrupted: 0,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use floodline::client::Stop;
-use floodline::dialect::DialectKind;
+use floodline::dialect::{DialectKind, RequestKind};
 use floodline::run::{LoadPlan, Peer as RunPeer, run_load};
 use floodline::server::{ServerConfig, ServerFault};
 use floodline::workload::Workload;
@@ -135,6 +135,8 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             },
             peer: RunPeer::At { target: target(server.address()), pid: None },
             dialect: DialectKind::Floodline,
+            request: RequestKind::default(),
+            priority: None,
             token: None,
             workers: Some(1),
             start_at_unix_ns: None,

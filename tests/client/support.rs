@@ -219,7 +219,7 @@ pub fn open_loop(rate: f64, connections: u32, seconds: f64) -> Workload {
 
 pub fn client(workload: Workload, target: &Target) -> HighVolumeThroughputClient<TcpConnect, Floodline> {
     let workload = workload.validated().unwrap();
-    let dialect = Floodline::new(workload.seed, workload.payload_bytes, RequestKind::ThroughputTest);
+    let dialect = Floodline::new(workload.seed, workload.payload_bytes, RequestKind::ThroughputTest, None);
     HighVolumeThroughputClient::new(workload, TcpConnect::new(target.clone(), None).unwrap(), dialect)
 }
 

@@ -1,0 +1,400 @@
+//! The account of one client: what it has to send, what became of it, and how long that took. It outlives the
+//! WebSockets that its messages travel over.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::outages::Outages;
+use super::report::{Blocked, ConnectionReport, End};
+use super::shared::{Phase, Shared, Slot};
+use crate::clock::Clock;
+use crate::dialect::{Answer, Frame, Session};
+use crate::ledger::{Class, Flight, Ledger};
+use crate::record::CoarseHistogram;
+use crate::schedule::DueTimes;
+
+/// How a client decides what to send.
+#[derive(Debug)]
+pub(super) enum Pace {
+    /// What the schedule says, whatever comes back.
+    Open(DueTimes),
+    /// As long as fewer than this many messages are unanswered.
+    Closed { window: usize },
+}
+
+/// What an account is made of.
+pub(super) struct Parts<D> {
+    pub(super) index: u32,
+    pub(super) client_id: String,
+    pub(super) session: D,
+    pub(super) pace: Pace,
+    pub(super) slot: Rc<Slot>,
+}
+
+/// A message to be sent, for the first time or again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outgoing {
+    pub(super) sequence: u64,
+    pub(super) due_ns: Option<u64>,
+}
+
+/// The account of one client.
+pub(super) struct Account<C, D> {
+    pub(super) shared: Rc<Shared<C>>,
+    pub(super) session: D,
+    slot: Rc<Slot>,
+    pace: Pace,
+    index: u32,
+    client_id: String,
+    ledger: Ledger,
+    coarse: CoarseHistogram,
+    /// The send lateness of every sequence below this has been recorded.
+    attempted: u64,
+    /// Runs ahead of the schedule while sending is blocked: the instants from `attempted` on, behind the backlog.
+    attempts: Option<DueTimes>,
+    blocked: Blocked,
+    backpressure_signals: u64,
+    /// What of the time before the last cut is still to be sent: whatever in this range has no class.
+    resume: Range<u64>,
+    /// Since a cut, until nothing is overdue: what came due meanwhile may leave even after the load's grace.
+    catching_up: bool,
+    outages: Outages,
+    end: Option<End>,
+}
+
+impl<C: Clock, D: Session> Account<C, D> {
+    pub(super) fn new(shared: Rc<Shared<C>>, parts: Parts<D>) -> Self {
+        let Parts { index, client_id, session, pace, slot } = parts;
+        Self {
+            shared,
+            session,
+            slot,
+            pace,
+            index,
+            client_id,
+            ledger: Ledger::default(),
+            coarse: CoarseHistogram::default(),
+            attempted: 0,
+            attempts: None,
+            blocked: Blocked::default(),
+            backpressure_signals: 0,
+            resume: 0..0,
+            catching_up: false,
+            outages: Outages::default(),
+            end: None,
+        }
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Whether nothing counts any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.phase.get() >= Phase::Closing || self.slot.reported()
+    }
+
+    /// Whether an answer or a refusal ever came.
+    pub(super) fn was_served(&self) -> bool {
+        self.ledger.counts().answered + self.ledger.counts().refused > 0
+    }
+
+    /// Ends the schedule where the load ends, which an interruption moves up.
+    pub(super) fn truncate(&mut self) {
+        if let Pace::Open(due_times) = &mut self.pace {
+            let end_ns = self.shared.end_ns.get() - self.shared.start_ns;
+            due_times.truncate(end_ns);
+            if let Some(attempts) = &mut self.attempts {
+                attempts.truncate(end_ns);
+            }
+        }
+    }
+
+    /// Classifies what came, and records how long it took.
+    pub(super) fn receive(&mut self, frame: Frame<'_>, received_ns: u64) {
+        let answer = self.session.decode(frame);
+        let queue_depth = match answer {
+            Answer::Processed { sequence, lane, intact, queue_depth } => {
+                let class = self.ledger.answered(sequence, lane);
+                // What was never sent has no content to compare with.
+                if !intact && class != Class::Foreign {
+                    self.ledger.corrupted();
+                }
+                if let Class::Answered(flight) = class {
+                    self.record_answer(flight, received_ns);
+                }
+                queue_depth
+            }
+            Answer::Refused { sequence, queue_depth } => {
+                if let Class::Refused(flight) = self.ledger.refused(sequence) {
+                    self.record_refusal(flight, received_ns);
+                }
+                queue_depth
+            }
+            Answer::Backpressure { queue_depth } => {
+                self.backpressure_signals += 1;
+                Some(queue_depth)
+            }
+            Answer::Foreign => return self.ledger.foreign(),
+            Answer::Corrupted => return self.ledger.corrupted(),
+            Answer::Unattributed => return self.ledger.unattributed(),
+            Answer::Ignored => return,
+        };
+        if queue_depth.is_some_and(|depth| depth > 0) {
+            let mut recorder = self.shared.recorder.borrow_mut();
+            let window = recorder.window_at(received_ns);
+            window.queue_depth_max = window.queue_depth_max.max(queue_depth);
+        }
+    }
+
+    /// Counts something that is no message.
+    pub(super) fn corrupted(&mut self) {
+        self.ledger.corrupted();
+    }
+
+    fn record_answer(&mut self, flight: Flight, received_ns: u64) {
+        let mut recorder = self.shared.recorder.borrow_mut();
+        let window = recorder.window_at(received_ns);
+        window.answered += 1;
+        let mut latency_ns = None;
+        if let Some(sent_ns) = flight.sent_ns {
+            let service_ns = received_ns.saturating_sub(sent_ns);
+            window.service_latency.record(service_ns);
+            latency_ns = Some(service_ns);
+        }
+        if let Some(due_ns) = flight.due_ns {
+            let from_due_ns = received_ns.saturating_sub(due_ns);
+            window.latency.record(from_due_ns);
+            latency_ns = Some(from_due_ns);
+        }
+        if let Some(latency_ns) = latency_ns {
+            self.coarse.record(latency_ns);
+        }
+        self.shared.answered(received_ns);
+    }
+
+    fn record_refusal(&mut self, flight: Flight, received_ns: u64) {
+        let mut recorder = self.shared.recorder.borrow_mut();
+        let window = recorder.window_at(received_ns);
+        window.refused += 1;
+        if let Some(sent_ns) = flight.sent_ns {
+            window.refusal_latency.record(received_ns.saturating_sub(sent_ns));
+        }
+    }
+
+    /// After everything that came until `received_ns`: which outages are over, and what has timed out.
+    pub(super) fn settle(&mut self, received_ns: u64) {
+        if !self.outages.is_over() {
+            let at_s = self.shared.since_start_s(received_ns);
+            self.outages.recover(at_s, &mut self.ledger, &mut self.shared.outages.borrow_mut());
+        }
+        if self.ledger.in_flight() > 0 {
+            self.ledger.expire(self.shared.expire_ns.get());
+        }
+    }
+
+    /// The next message that may be sent now: after a cut first everything from before it, in order.
+    pub(super) fn next_message(&mut self) -> Option<Outgoing> {
+        if !self.resume.is_empty()
+            && let Some(outgoing) = self.next_resumed()
+        {
+            return Some(outgoing);
+        }
+        match &mut self.pace {
+            Pace::Open(due_times) => {
+                if !self.shared.may_send(self.catching_up) {
+                    return None;
+                }
+                let due_ns = due_times.peek().map(|due_ns| self.shared.start_ns + due_ns);
+                let Some(due_ns) = due_ns.filter(|&due_ns| due_ns <= self.shared.tick_ns.get()) else {
+                    self.catching_up = false;
+                    return None;
+                };
+                due_times.next();
+                Some(Outgoing { sequence: self.ledger.issue(Some(due_ns)), due_ns: Some(due_ns) })
+            }
+            Pace::Closed { window } => {
+                let under_way = self.ledger.in_flight() + self.ledger.queued();
+                let open = self.shared.phase.get() == Phase::Loading && under_way < *window;
+                open.then(|| Outgoing { sequence: self.ledger.issue(None), due_ns: None })
+            }
+        }
+    }
+
+    fn next_resumed(&mut self) -> Option<Outgoing> {
+        let next = self.ledger.unanswered_from(self.resume.start);
+        let resumed =
+            next.filter(|(sequence, _)| self.resume.contains(sequence) && self.shared.may_send(true));
+        let Some((sequence, flight)) = resumed else {
+            self.resume = 0..0;
+            return None;
+        };
+        self.resume.start = sequence + 1;
+        Some(Outgoing { sequence, due_ns: flight.due_ns })
+    }
+
+    /// These have left for the kernel at `sent_ns`.
+    pub(super) fn sent(&mut self, messages: impl Iterator<Item = Outgoing>, sent_ns: u64) {
+        let mut recorder = self.shared.recorder.borrow_mut();
+        let window = recorder.window_at(sent_ns);
+        for Outgoing { sequence, due_ns } in messages {
+            if !self.ledger.sent(sequence, sent_ns) {
+                continue;
+            }
+            window.sent += 1;
+            let Some(due_ns) = due_ns else { continue };
+            let late_ns = sent_ns.saturating_sub(due_ns);
+            if sequence >= self.attempted {
+                window.send_lateness.record(late_ns);
+            } else {
+                window.blocked += 1;
+                self.blocked.messages += 1;
+                self.blocked.max_ns = self.blocked.max_ns.max(late_ns);
+            }
+        }
+    }
+
+    /// Nothing can be sent: the socket is full, or there is none. Whatever is due now was attempted now: how late that
+    /// is, is the generator's; how much longer it takes, is the server's or the network's.
+    pub(super) fn note_blocked(&mut self) {
+        let now_ns = self.shared.clock.now_ns();
+        self.blocked.since_ns.get_or_insert(now_ns);
+        let Pace::Open(due_times) = &self.pace else {
+            return;
+        };
+        let mut recorder = self.shared.recorder.borrow_mut();
+        let window = recorder.window_at(now_ns);
+        let unsent = self.ledger.counts().sent;
+        while let Some((sequence, flight)) = self.ledger.unanswered_from(self.attempted.max(unsent)) {
+            if let Some(due_ns) = flight.due_ns {
+                window.send_lateness.record(now_ns.saturating_sub(due_ns));
+            }
+            self.attempted = sequence + 1;
+        }
+        // While part of an earlier backlog is still to be sent, whatever was attempted then must not count again.
+        let next = self.ledger.next_sequence();
+        if self.attempts.is_none() || self.attempted <= next {
+            self.attempted = next;
+            self.attempts = Some(due_times.clone());
+        }
+        let Some(attempts) = &mut self.attempts else { return };
+        while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.start_ns + due_ns)
+            && due_ns <= self.shared.tick_ns.get()
+        {
+            window.send_lateness.record(now_ns.saturating_sub(due_ns));
+            self.attempted += 1;
+            attempts.next();
+        }
+    }
+
+    /// Everything that could be sent has been, at `now_ns`.
+    pub(super) fn unblocked(&mut self, now_ns: u64) {
+        if let Some(since_ns) = self.blocked.since_ns.take() {
+            self.blocked.total_ns += now_ns.saturating_sub(since_ns);
+        }
+    }
+
+    /// The connection is lost, and is to be opened again.
+    pub(super) fn lost(&mut self, end: &End) {
+        let at_s = self.shared.since_start_s(self.shared.clock.now_ns());
+        let mut log = self.shared.outages.borrow_mut();
+        self.outages.lost(self.index, end, at_s, &self.ledger, &mut log);
+        drop(log);
+        self.catching_up = true;
+        self.note_blocked();
+    }
+
+    /// The connection was opened again only to be refused.
+    pub(super) fn refused_again(&mut self) {
+        self.outages.refused_again(&mut self.shared.outages.borrow_mut());
+        self.note_blocked();
+    }
+
+    /// The connection is open again: everything from before is sent first.
+    pub(super) fn reconnected(&mut self) {
+        let now_ns = self.shared.clock.now_ns();
+        self.unblocked(now_ns);
+        self.resume = 0..self.ledger.next_sequence();
+        self.outages.reconnected(self.shared.since_start_s(now_ns), &mut self.shared.outages.borrow_mut());
+        self.settle(now_ns);
+    }
+
+    /// While there is no connection, time goes on.
+    pub(super) fn wait(&mut self) {
+        if self.ledger.in_flight() > 0 {
+            self.ledger.expire(self.shared.expire_ns.get());
+        }
+        self.note_blocked();
+    }
+
+    pub(super) fn publish(&self) {
+        self.slot.in_flight.set(self.ledger.in_flight());
+        self.slot.backlog.set(self.has_backlog());
+    }
+
+    /// Whether something is, or will come, due that may still be sent.
+    fn has_backlog(&self) -> bool {
+        match &self.pace {
+            Pace::Open(due_times) => {
+                (self.ledger.queued() > 0 || due_times.peek().is_some())
+                    && self.shared.may_send(self.catching_up)
+            }
+            Pace::Closed { .. } => false,
+        }
+    }
+
+    /// Why it ended before the load did.
+    pub(super) fn end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// Hands in the report, once: nothing that happens afterwards counts.
+    pub(super) fn report(&mut self) {
+        if self.slot.reported() {
+            return;
+        }
+        let sent = self.ledger.counts().sent;
+        self.end_blocked(sent);
+        self.outages.count_resends(&self.ledger, &mut self.shared.outages.borrow_mut());
+        let due = match &mut self.pace {
+            // Messages that were queued and never left have been taken from the schedule too.
+            Pace::Open(due_times) => sent + self.ledger.queued() as u64 + due_times.count() as u64,
+            Pace::Closed { .. } => sent,
+        };
+        self.ledger.abandon();
+        let mut ledger = std::mem::take(&mut self.ledger);
+        if ledger.counts().refused == 0 {
+            // Signals of a server that never says which message they are about.
+            (0..self.backpressure_signals).for_each(|_| ledger.unattributed());
+        }
+        let report = ConnectionReport {
+            index: self.index,
+            due,
+            ledger,
+            client_id: std::mem::take(&mut self.client_id),
+            coarse: std::mem::take(&mut self.coarse),
+            blocked: self.blocked,
+            reconnects: self.outages.reconnects,
+            end: self.end.take(),
+        };
+        self.slot.report(report);
+    }
+
+    /// What was attempted and still has not left, of `sent` that have, waited in vain: that is waiting too.
+    fn end_blocked(&mut self, sent: u64) {
+        if self.blocked.since_ns.is_none() {
+            return;
+        }
+        let now_ns = self.shared.clock.now_ns();
+        self.unblocked(now_ns);
+        self.blocked.messages += self.attempted.saturating_sub(sent);
+        let Pace::Open(due_times) = &self.pace else { return };
+        let first_due_ns = match self.ledger.unanswered_from(sent) {
+            Some((_, queued)) => queued.due_ns,
+            None => due_times.peek().map(|due_ns| self.shared.start_ns + due_ns),
+        };
+        if let Some(due_ns) = first_due_ns {
+            self.blocked.max_ns = self.blocked.max_ns.max(now_ns.saturating_sub(due_ns));
+        }
+    }
+}
