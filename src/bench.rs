@@ -260,6 +260,8 @@ impl Suite {
             token: None,
             workers: None,
             start_at_unix_ns: None,
+            via: None,
+            in_flight: None,
         };
         let mut windows = Vec::with_capacity(count);
         for window in 1..=count {

@@ -265,7 +265,10 @@ pub struct WindowSummary {
     pub refused: u64,
     /// Messages sent in it whose sending had to wait for a full socket.
     pub blocked: u64,
-    /// Median latency from due to answer, of the answers that came in it.
+    /// First percentile of the latency from due to answer, of the answers that came in it.
+    #[serde(default)]
+    pub latency_p01_us: Option<f64>,
+    /// Median of the same.
     pub latency_p50_us: Option<f64>,
     /// 95th percentile of the same.
     pub latency_p95_us: Option<f64>,
@@ -297,6 +300,7 @@ impl WindowSummary {
             answered: window.answered,
             refused: window.refused,
             blocked: window.blocked,
+            latency_p01_us: us(&window.latency, 0.01),
             latency_p50_us: us(&window.latency, 0.5),
             latency_p95_us: us(&window.latency, 0.95),
             latency_p99_us: us(&window.latency, 0.99),

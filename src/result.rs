@@ -247,6 +247,34 @@ pub struct ConnectionCounts {
     pub setup_us: Option<LatencyMeasurement>,
 }
 
+/// When what first happened, in seconds since the start of the load; null where it never did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moments {
+    /// The first refusal (`queue_full`).
+    pub first_refusal_s: Option<f64>,
+    /// The first signal of backpressure, which may be about no message in particular.
+    pub first_backpressure_s: Option<f64>,
+    /// The last answer or refusal.
+    pub last_answer_s: Option<f64>,
+}
+
+impl Moments {
+    /// Of two parts of one load, the first of the firsts and the last of the lasts.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let of = |a: Option<f64>, b: Option<f64>, pick: fn(f64, f64) -> f64| match (a, b) {
+            (Some(a), Some(b)) => Some(pick(a, b)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            first_refusal_s: of(self.first_refusal_s, other.first_refusal_s, f64::min),
+            first_backpressure_s: of(self.first_backpressure_s, other.first_backpressure_s, f64::min),
+            last_answer_s: of(self.last_answer_s, other.last_answer_s, f64::max),
+        }
+    }
+}
+
 /// One cut of a connection that was to be opened again. Times are seconds after the start of the load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
@@ -341,6 +369,9 @@ pub struct LoadTestResults {
     /// Offered against achieved.
     #[serde(flatten)]
     pub throughput: ThroughputMetrics,
+    /// When what first happened.
+    #[serde(flatten)]
+    pub moments: Moments,
     /// The counts.
     pub messages: MessageCounts,
     /// From due to answer, all due messages ranked; null in a closed loop, where nothing is due.
@@ -531,6 +562,7 @@ impl LoadTestResults {
         self.histograms.refusal_latency.add(&other.histograms.refusal_latency);
         self.windows = merge_windows(std::mem::take(&mut self.windows), &other.windows);
         self.connections.absorb(other.connections);
+        self.moments = self.moments.with(other.moments);
         self.per_connection.extend(other.per_connection);
         self.per_connection.sort_by_key(|connection| connection.connection);
         self.outages.extend(other.outages);
@@ -582,6 +614,7 @@ fn merge_windows(mine: Vec<WindowSummary>, other: &[WindowSummary]) -> Vec<Windo
                     (Some(a), Some(b)) => Some(a.max(b)),
                     (a, b) => a.or(b),
                 };
+                known.latency_p01_us = None;
                 known.latency_p50_us = None;
                 known.latency_p95_us = None;
                 known.latency_p99_us = None;
@@ -669,6 +702,7 @@ pub(crate) mod example {
             refusal_latency_us: None,
             blocked_sends: BlockedSends::default(),
             histograms,
+            moments: Moments::default(),
             windows: Vec::new(),
             connections: ConnectionCounts { requested: 10, established: 10, ..ConnectionCounts::default() },
             per_connection: Vec::new(),

@@ -174,6 +174,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         token: target::token(&args.target, config)?,
         workers: args.workers.map(NonZeroUsize::get),
         start_at_unix_ns,
+        via: None,
+        in_flight: None,
     })
 }
 

@@ -133,6 +133,7 @@ impl<C: Clock, D: Session> Account<C, D> {
             }
             Answer::Backpressure { queue_depth } => {
                 self.backpressure_signals += 1;
+                Shared::<C>::note_first(&self.shared.first_backpressure_ns, received_ns);
                 Some(queue_depth)
             }
             Answer::Foreign => return self.ledger.foreign(),
@@ -170,7 +171,9 @@ impl<C: Clock, D: Session> Account<C, D> {
         if let Some(latency_ns) = latency_ns {
             self.coarse.record(latency_ns);
         }
+        drop(recorder);
         self.shared.answered(received_ns);
+        self.shared.settled(received_ns);
     }
 
     fn record_refusal(&mut self, flight: Flight, received_ns: u64) {
@@ -180,6 +183,8 @@ impl<C: Clock, D: Session> Account<C, D> {
         if let Some(sent_ns) = flight.sent_ns {
             window.refusal_latency.record(received_ns.saturating_sub(sent_ns));
         }
+        Shared::<C>::note_first(&self.shared.first_refusal_ns, received_ns);
+        self.shared.settled(received_ns);
     }
 
     /// After everything that came until `received_ns`: which outages are over, and what has timed out.
@@ -237,6 +242,7 @@ impl<C: Clock, D: Session> Account<C, D> {
     pub(super) fn sent(&mut self, messages: impl Iterator<Item = Outgoing>, sent_ns: u64) {
         let mut recorder = self.shared.recorder.borrow_mut();
         let window = recorder.window_at(sent_ns);
+        let before = self.ledger.counts().sent;
         for Outgoing { sequence, due_ns } in messages {
             if !self.ledger.sent(sequence, sent_ns) {
                 continue;
@@ -252,6 +258,7 @@ impl<C: Clock, D: Session> Account<C, D> {
                 self.blocked.max_ns = self.blocked.max_ns.max(late_ns);
             }
         }
+        self.shared.sent(self.ledger.counts().sent - before, sent_ns);
     }
 
     /// Nothing can be sent: the socket is full, or there is none. Whatever is due now was attempted now: how late that

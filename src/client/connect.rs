@@ -148,8 +148,27 @@ impl TcpConnect {
         if addresses.is_empty() {
             return Err(unresolved(io::Error::other("no address")));
         }
+        Self::to(addresses, target, token)
+    }
+
+    /// Connects to `address` and goes on as if that were the target: for a proxy in front of it, which the target's
+    /// certificate and `Host` know nothing of.
+    ///
+    /// # Errors
+    /// Where `wss://` finds no authority to trust.
+    pub fn via(address: SocketAddr, target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
+        Self::to(Arc::new([address]), target, token)
+    }
+
+    fn to(addresses: Arc<[SocketAddr]>, target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
         let tls = if target.tls() { Some(tls_connector()?) } else { None };
         Ok(Self { target, addresses, tls, token })
+    }
+
+    /// Where it connects to, in the order in which it tries.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 }
 

@@ -8,6 +8,7 @@ mod account;
 mod connect;
 mod connection;
 mod dial;
+mod in_flight;
 mod keeper;
 mod outages;
 mod pulse;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub use connect::{Connect, ConnectError, NetStream, TcpConnect, Token};
+pub use in_flight::InFlight;
 pub use transport::Transport;
 
 use crate::clock::{Clock, MonotonicClock, unix_now_ns};
@@ -34,7 +36,7 @@ use crate::dialect::Dialect;
 use crate::ledger::{Counts, MISSING_KEPT};
 use crate::record::{Collector, LatencyHistogram, Window, WindowSummary};
 use crate::result::{
-    BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts, Outage,
+    BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts, Moments, Outage,
 };
 use crate::schedule::mix;
 use crate::workload::Workload;
@@ -138,6 +140,8 @@ pub struct LoadMeasurement {
     pub messages: MessageCounts,
     /// Answers received by the end of the load plus 500 ms.
     pub achieved: u64,
+    /// When what first happened.
+    pub moments: Moments,
     /// All windows in one, with the histograms.
     pub total: Window,
     /// The seconds.
@@ -164,6 +168,7 @@ pub struct HighVolumeThroughputClient<K, D> {
     dialect: D,
     workers: usize,
     start_at_unix_ns: Option<u64>,
+    in_flight: Option<Arc<InFlight>>,
 }
 
 impl<K: Connect, D: Dialect> HighVolumeThroughputClient<K, D>
@@ -173,7 +178,14 @@ where
     /// A client for a validated workload, with one worker for every two cores.
     #[must_use]
     pub fn new(workload: Workload, connect: K, dialect: D) -> Self {
-        Self { workload, connect, dialect, workers: default_workers(), start_at_unix_ns: None }
+        Self {
+            workload,
+            connect,
+            dialect,
+            workers: default_workers(),
+            start_at_unix_ns: None,
+            in_flight: None,
+        }
     }
 
     /// Sets how many worker threads share the connections; at least 1.
@@ -187,6 +199,13 @@ where
     #[must_use]
     pub fn start_at_unix_ns(mut self, start_at_unix_ns: u64) -> Self {
         self.start_at_unix_ns = Some(start_at_unix_ns);
+        self
+    }
+
+    /// Counts what is sent and unanswered into this, together with the other loads that share it.
+    #[must_use]
+    pub fn in_flight(mut self, in_flight: Arc<InFlight>) -> Self {
+        self.in_flight = Some(in_flight);
         self
     }
 
@@ -214,6 +233,7 @@ where
                 unix_origin_ns,
                 control: stop.control.subscribe(),
                 progress: Arc::clone(&progress),
+                in_flight: self.in_flight.clone(),
             };
             let (start_sender, start) = oneshot::channel();
             starts.push(start_sender);
@@ -260,6 +280,7 @@ where
             stopped: stop.is_stopped(),
             messages: summed.messages,
             achieved: summed.achieved,
+            moments: summed.moments,
             total,
             windows,
             connections: summed.connections,
@@ -385,6 +406,7 @@ impl<I: Iterator<Item = Opened>> CollectExactly for I {
 struct Summed {
     messages: MessageCounts,
     achieved: u64,
+    moments: Moments,
     connections: ConnectionCounts,
     per_connection: Vec<ConnectionSummary>,
     outages: Vec<Outage>,
@@ -406,6 +428,7 @@ impl Summed {
         let mut summed = Self {
             messages: MessageCounts::default(),
             achieved: reports.iter().map(|report| report.achieved).sum(),
+            moments: reports.iter().fold(Moments::default(), |all, report| all.with(report.moments)),
             connections,
             per_connection: Vec::new(),
             outages: Vec::new(),

@@ -1,14 +1,17 @@
 //! What the connections of one worker share. A worker is one thread, so cells do.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::BytesMut;
 
+use super::in_flight::InFlight;
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
+use crate::result::Moments;
 
 /// Where a load stands. Later phases compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +48,12 @@ pub(super) struct Shared<C> {
     pub(super) achieved: Cell<u64>,
     /// All answers received.
     pub(super) answered: Cell<u64>,
+    /// When the first refusal came, the first signal of backpressure, and the last answer or refusal.
+    pub(super) first_refusal_ns: Cell<Option<u64>>,
+    pub(super) first_backpressure_ns: Cell<Option<u64>>,
+    pub(super) last_answer_ns: Cell<Option<u64>>,
+    /// What is sent and unanswered over several loads, where somebody wants to know.
+    pub(super) in_flight: Option<Arc<InFlight>>,
     pub(super) recorder: RefCell<Recorder>,
     /// One buffer to encode into, for all connections: idle ones need none.
     pub(super) encode: RefCell<BytesMut>,
@@ -67,6 +76,38 @@ impl<C: Clock> Shared<C> {
     pub(super) fn may_send(&self, cut_off: bool) -> bool {
         self.phase.get() < Phase::Draining
             || cut_off && self.tick_ns.get() < self.end_ns.get().saturating_add(self.answer_timeout_ns)
+    }
+
+    /// When what first happened, in seconds since the start of the load.
+    pub(super) fn moments(&self) -> Moments {
+        let since_start_s = |at_ns: &Cell<Option<u64>>| at_ns.get().map(|ns| self.since_start_s(ns));
+        Moments {
+            first_refusal_s: since_start_s(&self.first_refusal_ns),
+            first_backpressure_s: since_start_s(&self.first_backpressure_ns),
+            last_answer_s: since_start_s(&self.last_answer_ns),
+        }
+    }
+
+    /// So many messages have left for the first time.
+    #[inline]
+    pub(super) fn sent(&self, messages: u64, sent_ns: u64) {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.sent(messages, self.unix_ns(sent_ns));
+        }
+    }
+
+    /// A message was answered or refused.
+    #[inline]
+    pub(super) fn settled(&self, received_ns: u64) {
+        self.last_answer_ns.set(Some(received_ns));
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.settled();
+        }
+    }
+
+    /// Notes `now_ns` where nothing was noted before.
+    pub(super) fn note_first(first_ns: &Cell<Option<u64>>, now_ns: u64) {
+        first_ns.set(first_ns.get().or(Some(now_ns)));
     }
 
     #[inline]

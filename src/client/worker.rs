@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::account::{Account, Pace, Parts};
 use super::connect::{Connect, ConnectError};
 use super::dial::{Dialed, Dialer};
+use super::in_flight::InFlight;
 use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
 use crate::pacer::{PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
+use crate::result::Moments;
 use crate::schedule::{Timeline, mix};
 use crate::workload::Workload;
 
@@ -79,6 +81,7 @@ pub(super) struct WorkerReport {
     pub(super) connections: Vec<ConnectionReport>,
     pub(super) outages: OutageLog,
     pub(super) achieved: u64,
+    pub(super) moments: Moments,
     /// When load really ended, on the run's clock.
     pub(super) ended_ns: u64,
     /// CPU seconds of this worker's thread during the load; `None` where the system cannot tell.
@@ -103,6 +106,7 @@ pub(super) struct Plan<K, D, C> {
     pub(super) unix_origin_ns: u64,
     pub(super) control: watch::Receiver<Control>,
     pub(super) progress: Arc<Progress>,
+    pub(super) in_flight: Option<Arc<InFlight>>,
 }
 
 /// A connection whose handshake is done.
@@ -214,7 +218,8 @@ where
         let outages = shared.outages.take();
         let (achieved, ended_ns) = (shared.achieved.get(), shared.end_ns.get());
         shared.recorder.borrow_mut().finish();
-        Ok(WorkerReport { connections, outages, achieved, ended_ns, cpu_s })
+        let moments = shared.moments();
+        Ok(WorkerReport { connections, outages, achieved, moments, ended_ns, cpu_s })
     }
 
     fn shared(&self, start: Start) -> Shared<C> {
@@ -231,6 +236,10 @@ where
             answer_timeout_ns: u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX),
             cutoff_ns: Cell::new(end_ns + GRACE_NS),
             achieved: Cell::new(0),
+            first_refusal_ns: Cell::default(),
+            first_backpressure_ns: Cell::default(),
+            last_answer_ns: Cell::default(),
+            in_flight: self.in_flight.clone(),
             answered: Cell::new(0),
             recorder: RefCell::new(recorder),
             encode: RefCell::default(),

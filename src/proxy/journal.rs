@@ -2,14 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, TokioClock};
 use crate::fault::Rule;
 
 /// One thing done to one connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Injection {
     /// The number of the rule, in the order of injection from 0.
     pub rule_id: u64,
@@ -28,7 +28,7 @@ pub struct Injection {
 }
 
 /// What was done to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A latency, bandwidth, slow reader, partition or silence took hold. Bytes: 0.

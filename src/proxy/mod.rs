@@ -26,6 +26,7 @@
 mod connection;
 mod journal;
 mod leg;
+mod thread;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ use crate::clock::{Clock, TokioClock, unix_now_ns};
 use crate::fault::Rule;
 
 pub use journal::{Action, Injection};
+pub use thread::ProxyThread;
 
 use connection::Connection;
 use journal::Journal;
@@ -55,6 +57,12 @@ pub enum ProxyError {
     Listen {
         /// The address asked for.
         address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gave no thread or no runtime.
+    #[error("the proxy can't run: {source}")]
+    Thread {
         /// What the system says.
         source: io::Error,
     },

@@ -1,16 +1,20 @@
 //! One load from start to result: start or reach the target, offer the load, gather what both sides say.
 
 pub mod control;
+mod host;
 pub mod plan;
+pub mod scene;
 mod server_process;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::client::{
-    ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, LoadProgress, Observer, Stop,
-    TcpConnect, Token,
+    ClientError, ConnectError, HighVolumeThroughputClient, InFlight, LoadMeasurement, LoadProgress, Observer,
+    Stop, TcpConnect, Token,
 };
 use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
 use crate::environment::Environment;
@@ -60,6 +64,29 @@ pub struct LoadPlan {
     pub workers: Option<usize>,
     /// Start together with other shards at this time of the wall clock.
     pub start_at_unix_ns: Option<u64>,
+    /// Where to connect in place of the target's own address: to a proxy in front of it.
+    pub via: Option<SocketAddr>,
+    /// Counts what is in flight, together with the loads that share it.
+    pub in_flight: Option<Arc<InFlight>>,
+}
+
+impl LoadPlan {
+    /// A load of `workload` on `peer`; everything else as it is where nothing is said.
+    #[must_use]
+    pub fn new(workload: Workload, peer: Peer) -> Self {
+        Self {
+            workload,
+            peer,
+            dialect: DialectKind::default(),
+            request: RequestKind::default(),
+            priority: None,
+            token: None,
+            workers: None,
+            start_at_unix_ns: None,
+            via: None,
+            in_flight: None,
+        }
+    }
 }
 
 /// A load could not be run.
@@ -120,7 +147,10 @@ fn reach(
     stop: &Stop,
     observer: &mut dyn Observer,
 ) -> Result<LoadTestResults, RunError> {
-    let connect = TcpConnect::new(target.clone(), plan.token.clone())?;
+    let connect = match plan.via {
+        Some(address) => TcpConnect::via(address, target.clone(), plan.token.clone())?,
+        None => TcpConnect::new(target.clone(), plan.token.clone())?,
+    };
     let (seed, payload_bytes) = (workload.seed, workload.payload_bytes);
     match plan.dialect {
         DialectKind::Floodline => {
@@ -154,6 +184,9 @@ where
     }
     if let Some(at) = plan.start_at_unix_ns {
         client = client.start_at_unix_ns(at);
+    }
+    if let Some(in_flight) = &plan.in_flight {
+        client = client.in_flight(Arc::clone(in_flight));
     }
     let mut watched = Watched { observer, server_pid, sampler: None };
     let measured = client.run(stop, &mut watched);
@@ -227,6 +260,7 @@ fn gather(
             client_cpu_us_per_message: per_message(summary.client.cpu_s),
             server_cpu_us_per_message: per_message(summary.server.as_ref().and_then(|server| server.cpu_s)),
         },
+        moments: measured.moments,
         messages: measured.messages,
         latency_us: None,
         service_latency_us: None,

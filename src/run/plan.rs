@@ -3,6 +3,7 @@
 //! A plan is data. Executing it gives the [`Evidence`]: a result for each load, the server's statistics where they were
 //! asked for. Judging the evidence is the case's business.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::control::{ControlConnection, ControlError};
-use super::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, ServerProcessError, run_load};
+use super::host::Host;
+use super::scene::{self, Scene, SceneEvidence};
+use super::{LoadPlan, Peer, RunError, ServerProcessError, run_load};
 use crate::allocator;
 use crate::client::{Observer, Stop, Token};
-use crate::dialect::{DialectKind, RequestKind};
+use crate::dialect::DialectKind;
 use crate::message::PerformanceStats;
+use crate::proxy::ProxyError;
 use crate::result::LoadTestResults;
-use crate::workload::{Target, Workload};
+use crate::server::{JournalError, read_journal};
+use crate::workload::Workload;
 
 /// How often live bytes are read during a watched load: often enough for a slope over a short load, seldom enough that
 /// reading them (16 ms where the heap has many holes) does not show in the latency.
@@ -27,6 +32,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 pub struct Plan {
     /// What follows `serve`, where the server is our own.
     pub server_args: Vec<String>,
+    /// Whether our own server keeps on disk what it processed, in a directory that is gone with the plan.
+    pub durable: bool,
     /// In order.
     pub phases: Vec<Phase>,
 }
@@ -47,6 +54,8 @@ pub enum Action {
     Load(Workload),
     /// Load is offered, while the live bytes of both sides are read again and again.
     WatchedLoad(Workload),
+    /// Several loads are offered at once, and things happen meanwhile.
+    Scene(Scene),
     /// Nothing is offered for so long.
     Idle(Duration),
     /// Both sides are asked for their memory.
@@ -79,6 +88,8 @@ pub struct Venue {
 pub struct Evidence {
     /// In the plan's order.
     pub phases: Vec<PhaseEvidence>,
+    /// How often each id was processed, by the execution journal of our own server where it kept one.
+    pub journal: Option<BTreeMap<String, u64>>,
 }
 
 /// What one phase brought to light.
@@ -90,6 +101,8 @@ pub struct PhaseEvidence {
     pub run: Option<Box<LoadTestResults>>,
     /// Memory: at one moment, or over a watched load.
     pub memory: Vec<MemorySample>,
+    /// What a scene brought to light.
+    pub scene: Option<SceneEvidence>,
 }
 
 /// The memory of both sides at one moment.
@@ -114,15 +127,36 @@ impl Evidence {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
-    /// The result of the load phase of that name.
+    /// What the scene of that name brought to light.
+    #[must_use]
+    pub fn scene(&self, name: &str) -> Option<&SceneEvidence> {
+        self.phase(name)?.scene.as_ref()
+    }
+
+    /// The result of the load of that name: that of its phase, or its own within a scene.
     #[must_use]
     pub fn run(&self, name: &str) -> Option<&LoadTestResults> {
-        self.phase(name)?.run.as_deref()
+        self.runs().find(|(run, _)| *run == name).map(|(_, run)| run)
     }
 
     /// All loads, in order, with their names.
     pub fn runs(&self) -> impl Iterator<Item = (&str, &LoadTestResults)> {
-        self.phases.iter().filter_map(|phase| Some((&*phase.name, phase.run.as_deref()?)))
+        self.phases.iter().flat_map(PhaseEvidence::runs)
+    }
+}
+
+impl PhaseEvidence {
+    /// Nothing seen yet of the phase of that name.
+    #[must_use]
+    pub fn of(name: impl Into<String>) -> Self {
+        Self { name: name.into(), run: None, memory: Vec::new(), scene: None }
+    }
+
+    /// Its loads, with their names.
+    pub fn runs(&self) -> impl Iterator<Item = (&str, &LoadTestResults)> {
+        let of_phase = self.run.as_deref().map(|run| (&*self.name, run));
+        let of_scene = self.scene.iter().flat_map(|scene| &scene.runs);
+        of_phase.into_iter().chain(of_scene.map(|named| (&*named.name, &*named.run)))
     }
 }
 
@@ -148,6 +182,15 @@ pub enum PlanError {
         /// What went wrong.
         source: ControlError,
     },
+    /// A proxy could not be put in front of the server.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// There is no room for what our own server keeps.
+    #[error("no directory for the state of the server: {0}")]
+    State(#[source] std::io::Error),
+    /// The journal of our own server cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The user ended it.
     #[error("ended early")]
     Stopped,
@@ -171,20 +214,12 @@ pub fn execute(
     stop: &Stop,
     observer: &mut dyn PlanObserver,
 ) -> Result<Evidence, PlanError> {
-    let server = match &venue.peer {
-        Peer::Own(ServerCommand { executable, args }) => {
-            let args = args.iter().chain(&plan.server_args).cloned().collect();
-            Some(ServerProcess::start(&ServerCommand { executable: executable.clone(), args })?)
-        }
-        Peer::At { .. } => None,
-    };
-    let (target, pid) = match (&server, &venue.peer) {
-        (Some(server), _) => (server.target().clone(), Some(server.pid())),
-        (None, Peer::At { target, pid }) => (target.clone(), *pid),
-        // An own server that is not there cannot be: it was started above.
-        (None, Peer::Own(_)) => return Err(PlanError::Stopped),
-    };
-    let stage = Stage { venue, target, pid, stop };
+    let own = matches!(venue.peer, Peer::Own(_));
+    let state = (plan.durable && own).then(tempfile::tempdir).transpose().map_err(PlanError::State)?;
+    let mut args = plan.server_args.clone();
+    args.extend(state.as_ref().map(|dir| format!("--state={}", dir.path().display())));
+    let host = Host::of(&venue.peer, &args)?;
+    let stage = Stage { venue, host: &host, stop };
     let mut evidence = Evidence::default();
     for phase in &plan.phases {
         if stop.is_stopped() {
@@ -193,21 +228,27 @@ pub fn execute(
         observer.phase(&phase.name);
         evidence.phases.push(stage.perform(phase, observer)?);
     }
+    if let Some(dir) = &state {
+        let mut journal = BTreeMap::new();
+        for entry in read_journal(dir.path())? {
+            *journal.entry(entry.id).or_default() += 1;
+        }
+        evidence.journal = Some(journal);
+    }
     Ok(evidence)
 }
 
 /// Where phases take place.
 struct Stage<'a> {
     venue: &'a Venue,
-    target: Target,
-    pid: Option<u32>,
+    host: &'a Host,
     stop: &'a Stop,
 }
 
 impl Stage<'_> {
     fn perform(&self, phase: &Phase, observer: &mut dyn PlanObserver) -> Result<PhaseEvidence, PlanError> {
         let control_error = |source| PlanError::Control { phase: phase.name.clone(), source };
-        let mut seen = PhaseEvidence { name: phase.name.clone(), run: None, memory: Vec::new() };
+        let mut seen = PhaseEvidence::of(&phase.name);
         match &phase.action {
             Action::Load(workload) => seen.run = Some(self.load(phase, workload, observer)?),
             Action::WatchedLoad(workload) => {
@@ -215,6 +256,9 @@ impl Stage<'_> {
                 let (run, memory) = watched(control, || self.load(phase, workload, observer));
                 seen.run = Some(run?);
                 seen.memory = memory;
+            }
+            Action::Scene(scene) => {
+                seen.scene = Some(scene::play(scene, self.host, self.venue, self.stop, observer)?);
             }
             Action::Idle(span) => self.idle(*span),
             Action::Stats => {
@@ -236,26 +280,22 @@ impl Stage<'_> {
         workload: &Workload,
         observer: &mut dyn PlanObserver,
     ) -> Result<Box<LoadTestResults>, PlanError> {
+        let peer = Peer::At { target: self.host.target(), pid: self.host.pid() };
         let plan = LoadPlan {
-            workload: workload.clone(),
-            peer: Peer::At { target: self.target.clone(), pid: self.pid },
             dialect: self.venue.dialect,
-            request: RequestKind::default(),
-            priority: None,
             token: self.venue.token.clone(),
-            workers: None,
-            start_at_unix_ns: None,
+            ..LoadPlan::new(workload.clone(), peer)
         };
         let mut results = run_load(&plan, self.stop, observer)
             .map_err(|source| PlanError::Run { phase: phase.name.clone(), source })?;
-        if matches!(self.venue.peer, Peer::Own(_)) {
+        if self.host.is_own() {
             results.workload.target = None;
         }
         Ok(Box::new(results))
     }
 
     fn control(&self) -> Result<ControlConnection, ControlError> {
-        ControlConnection::open(&self.target, self.venue.token.clone())
+        ControlConnection::open(&self.host.target(), self.venue.token.clone())
     }
 
     fn idle(&self, span: Duration) {

@@ -32,7 +32,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     };
     let most = config.connections.iter().max().copied().unwrap_or(0);
     let server_args = vec![format!("--max-connections={}", most.max(1_100))];
-    Plan { server_args, phases: config.connections.iter().map(phase).collect() }
+    Plan { server_args, phases: config.connections.iter().map(phase).collect(), ..Plan::default() }
 }
 
 fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
@@ -172,7 +172,7 @@ mod tests {
             }
             loaded(connections.to_string(), run)
         };
-        judged(&CASE, &Evidence { phases: TABLE.into_iter().map(phase).collect() })
+        judged(&CASE, &Evidence { phases: TABLE.into_iter().map(phase).collect(), ..Evidence::default() })
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         duration: case.duration,
         ..workload(config)
     };
-    Plan { server_args: Vec::new(), phases: vec![Phase::new(PHASE, Action::Load(load))] }
+    Plan { phases: vec![Phase::new(PHASE, Action::Load(load))], ..Plan::default() }
 }
 
 fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
@@ -208,7 +208,7 @@ mod tests {
     fn with(edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
         let mut run = steady(|_| 1_000.0);
         edit(&mut run);
-        judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+        judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
     fn medians_may_vary_by_less_than_0_3_of_5_ms() {
         let alternating = |high_us: f64| {
             let run = steady(|t_s| if t_s % 2 == 0 { 1_000.0 } else { high_us });
-            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
         };
         // Ten values of each: the sample's standard deviation is half the difference times √(20 / 19).
         let at_limit = 1_000.0 + 2.0 * 0.3 * 5_000.0 * (19.0_f64 / 20.0).sqrt();
@@ -292,7 +292,7 @@ mod tests {
     fn latency_may_grow_by_5_ms_over_the_load() {
         let growing = |us_per_s: f64| {
             let run = steady(|t_s| 1_000.0 + us_per_s * t_s as f64);
-            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)] })
+            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
         };
         assert_fails(&growing(249.0), &["variation"; 0]);
         assert_fails(&growing(251.0), &["trend"]);

@@ -24,7 +24,6 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     // The same load, short: buffers and pools are then as large as they get.
     let warm = Workload { duration: case.warm_up.max(case.duration / 60), ..load.clone() };
     Plan {
-        server_args: Vec::new(),
         phases: vec![
             Phase::new("fill", Action::Load(warm)),
             Phase::new("before", Action::Purge),
@@ -34,6 +33,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
             Phase::new("idled", Action::Stats),
             Phase::new("purged", Action::Purge),
         ],
+        ..Plan::default()
     }
 }
 
@@ -190,9 +190,8 @@ mod tests {
             server_resident_bytes: Some(live + MB),
         };
         let at = |name: &str, live| PhaseEvidence {
-            name: name.to_owned(),
-            run: None,
             memory: vec![sample(0.0, 0, live)],
+            ..PhaseEvidence::of(name)
         };
         let side = ProcessSummary {
             peak_rss_bytes: Some(20 * MB),
@@ -215,6 +214,7 @@ mod tests {
                 at("idled", idled),
                 at("purged", idled),
             ],
+            ..Evidence::default()
         }
     }
 

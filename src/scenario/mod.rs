@@ -58,9 +58,8 @@ impl Case {
             reasons: criteria.iter().filter_map(load::reason).collect(),
             criteria,
             runs: evidence
-                .phases
-                .into_iter()
-                .filter_map(|phase| Some(PhaseRun { phase: phase.name, run: *phase.run? }))
+                .runs()
+                .map(|(name, run)| PhaseRun { phase: name.to_owned(), run: run.clone() })
                 .collect(),
         })
     }
@@ -117,7 +116,7 @@ mod testing {
     }
 
     pub(super) fn loaded(name: impl Into<String>, run: LoadTestResults) -> PhaseEvidence {
-        PhaseEvidence { name: name.into(), run: Some(Box::new(run)), memory: Vec::new() }
+        PhaseEvidence { run: Some(Box::new(run)), ..PhaseEvidence::of(name) }
     }
 
     /// Judges `evidence`, at the size `full`.

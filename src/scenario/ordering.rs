@@ -40,7 +40,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         let load = Workload { offered: Offered::Rate(rate), connections, duration, ..workload(config) };
         Phase::new(name, Action::Load(load))
     };
-    Plan { server_args: Vec::new(), phases: phases.into_iter().map(phase).collect() }
+    Plan { phases: phases.into_iter().map(phase).collect(), ..Plan::default() }
 }
 
 fn judge(_config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
@@ -68,7 +68,7 @@ mod tests {
         unpaced.resources.foreign_cpu_cores = Some(2.0);
         let phases =
             vec![loaded("paced", run(1e3, 1)), loaded("unpaced", unpaced), loaded("parallel", run(1e4, 10))];
-        judged(&CASE, &Evidence { phases })
+        judged(&CASE, &Evidence { phases, ..Evidence::default() })
     }
 
     #[test]

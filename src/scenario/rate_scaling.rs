@@ -23,7 +23,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         };
         Phase::new(phase_name(rate), Action::Load(load))
     };
-    Plan { server_args: Vec::new(), phases: config.rates.iter().map(phase).collect() }
+    Plan { phases: config.rates.iter().map(phase).collect(), ..Plan::default() }
 }
 
 fn phase_name(rate: Rate) -> String {
@@ -151,7 +151,7 @@ mod tests {
             }
             loaded(of.to_string(), run)
         };
-        Evidence { phases: rates.into_iter().map(step).collect() }
+        Evidence { phases: rates.into_iter().map(step).collect(), ..Evidence::default() }
     }
 
     fn at(rate: f64, edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {

@@ -288,6 +288,8 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             token: None,
             workers: Some(1),
             start_at_unix_ns: Some(soon.as_nanos() as u64),
+            via: None,
+            in_flight: None,
         };
         let shards: Vec<_> = [0, 1]
             .map(|index| {

@@ -140,6 +140,8 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             token: None,
             workers: Some(1),
             start_at_unix_ns: None,
+            via: None,
+            in_flight: None,
         };
         let results = run_load(&plan, &Stop::default(), &mut ()).unwrap();
         let counts = &results.messages.counts;

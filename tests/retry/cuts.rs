@@ -3,57 +3,35 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use floodline::client::{
     HighVolumeThroughputClient, LoadMeasurement, LoadProgress, Observer, Stop, TcpConnect,
 };
 use floodline::dialect::{Floodline, RequestKind};
-use floodline::proxy::{FaultProxy, ProxyHandle};
+use floodline::proxy::ProxyThread;
 use floodline::result::Outage;
 use floodline::retry::{PingPolicy, RetryPolicy};
 use floodline::run::Listening;
 use floodline::server::{HighVolumeWebSocketServer, ServerConfig, ServerHandle};
 use floodline::workload::{Offered, Target, Workload};
-use tokio::sync::oneshot;
 
 use crate::support::{assert_accounted, open_loop, target, within_patience};
 
-/// A proxy on a thread of its own, which ends when this is dropped.
-struct Proxy {
-    address: SocketAddr,
-    handle: ProxyHandle,
-    _alive: oneshot::Sender<()>,
-}
-
-impl Proxy {
-    fn before(server: &ServerHandle) -> Self {
-        let upstream = server.address();
-        let (ready, started) = mpsc::channel();
-        let (alive, dropped) = oneshot::channel::<()>();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let proxy = FaultProxy::bind("127.0.0.1:0".parse().unwrap(), upstream).await.unwrap();
-                ready.send((proxy.local_addr(), proxy.handle())).unwrap();
-                proxy.run(dropped).await;
-            });
-        });
-        let (address, handle) = started.recv().unwrap();
-        Self { address, handle, _alive: alive }
-    }
+/// A proxy in front of the server.
+fn proxy_before(server: &ServerHandle) -> ProxyThread {
+    ProxyThread::start("127.0.0.1:0".parse().unwrap(), server.address()).unwrap()
 }
 
 /// Puts a rule into force at the start of the load.
 struct InjectAtStart<'a> {
-    proxy: &'a Proxy,
+    proxy: &'a ProxyThread,
     rule: &'a str,
 }
 
 impl Observer for InjectAtStart<'_> {
     fn started(&mut self) {
-        self.proxy.handle.inject(self.rule.parse().unwrap()).keep();
+        self.proxy.handle().inject(self.rule.parse().unwrap()).keep();
     }
 }
 
@@ -104,11 +82,12 @@ fn every_message_survives_the_cuts() {
     within_patience(|| {
         for (kind, seed) in [("fin", 1), ("rst", 2), ("mid-frame", 3)] {
             let server = slow_server();
-            let proxy = Proxy::before(&server);
+            let proxy = proxy_before(&server);
             // A third of the connections, six times; each has some message unanswered for 20 ms of every 20 ms.
             let rule = format!("drop={kind},share=0.33,from=150ms,every=200ms,times=6,seed={seed}");
             let mut inject = InjectAtStart { proxy: &proxy, rule: &rule };
-            let measured = offer(surviving(open_loop(1_000.0, 20, 1.5)), &target(proxy.address), &mut inject);
+            let measured =
+                offer(surviving(open_loop(1_000.0, 20, 1.5)), &target(proxy.address()), &mut inject);
             assert_survived(&measured);
             assert!(measured.messages.counts.resent > 0, "{rule}: {:?}", measured.messages);
             assert_eq!(measured.messages.due, 1_500, "{rule}");
@@ -120,11 +99,11 @@ fn every_message_survives_the_cuts() {
 fn a_closed_loop_survives_the_cuts() {
     within_patience(|| {
         let server = slow_server();
-        let proxy = Proxy::before(&server);
+        let proxy = proxy_before(&server);
         let mut inject =
             InjectAtStart { proxy: &proxy, rule: "drop=rst,share=0.5,from=100ms,every=200ms,times=3,seed=4" };
         let workload = Workload { offered: Offered::Max, window: 8, ..open_loop(1.0, 6, 1.0) };
-        let measured = offer(surviving(workload), &target(proxy.address), &mut inject);
+        let measured = offer(surviving(workload), &target(proxy.address()), &mut inject);
         assert_survived(&measured);
         assert!(measured.messages.counts.resent > 0);
     });
@@ -134,16 +113,16 @@ fn a_closed_loop_survives_the_cuts() {
 fn without_a_policy_a_lost_connection_stays_lost() {
     within_patience(|| {
         let server = slow_server();
-        let proxy = Proxy::before(&server);
+        let proxy = proxy_before(&server);
         let mut inject = InjectAtStart { proxy: &proxy, rule: "drop=rst,connections=0,from=200ms" };
         let measured = offer(
             Workload { retry: None, ..surviving(open_loop(400.0, 2, 0.5)) },
-            &target(proxy.address),
+            &target(proxy.address()),
             &mut inject,
         );
         assert_eq!((measured.connections.dropped, measured.connections.reconnects), (1, 0));
         assert!(measured.outages.is_empty());
-        assert_eq!((measured.messages.counts.resent, proxy.handle.accepted()), (0, 2));
+        assert_eq!((measured.messages.counts.resent, proxy.handle().accepted()), (0, 2));
         assert!(measured.messages.unsent > 0, "{:?}", measured.messages);
     });
 }
@@ -156,7 +135,7 @@ fn a_silent_peer_is_found_out_by_pings() {
     within_patience(|| {
         for retry in [None, Some(RetryPolicy::default())] {
             let server = slow_server();
-            let proxy = Proxy::before(&server);
+            let proxy = proxy_before(&server);
             let mut inject = InjectAtStart { proxy: &proxy, rule: "silence=both,connections=0,from=100ms" };
             let workload = Workload {
                 retry,
@@ -164,7 +143,7 @@ fn a_silent_peer_is_found_out_by_pings() {
                 answer_timeout: Duration::from_secs(20),
                 ..surviving(open_loop(100.0, 1, 2.0))
             };
-            let measured = offer(workload, &target(proxy.address), &mut inject);
+            let measured = offer(workload, &target(proxy.address()), &mut inject);
             let reasons: Vec<&String> = measured.connections.reasons.keys().collect();
             assert_eq!(reasons, ["no sign of life for 1.00 s"]);
             if retry.is_some() {
