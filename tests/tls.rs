@@ -141,3 +141,34 @@ fn no_certificate_authorities_are_a_matter_of_the_machine() {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("no CA certificates"), "{errors}");
 }
+
+#[test]
+fn faults_are_put_in_front_of_an_encrypted_server_too() {
+    let server = TlsServer::start();
+    let child = Command::new(env!("CARGO_BIN_EXE_floodline"))
+        .args(["test", "delivery", "--profile", "smoke", "--json", "-"])
+        .args(["--target", &format!("wss://localhost:{}/ws", server.port)])
+        .env("SSL_CERT_FILE", server.certificate.path())
+        .env_remove("SSL_CERT_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = wait(child);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let test: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
+    let case = &test["cases"][0];
+    let verdict = |name: &str| {
+        let criteria = case["criteria"].as_array().unwrap();
+        criteria.iter().find(|criterion| criterion["name"] == name).unwrap()["verdict"].clone()
+    };
+    for name in ["unanswered", "lost", "corrupted", "timeout_resends"] {
+        assert_eq!(verdict(name), "pass", "{name}: {errors}");
+    }
+    // It keeps no journal, and cannot be killed from here.
+    for name in ["processed_twice", "faults_injected"] {
+        assert_eq!(verdict(name), "skipped", "{name}: {errors}");
+    }
+    assert!(case["runs"][0]["run"]["connections"]["reconnects"].as_u64().unwrap() > 0, "{errors}");
+}

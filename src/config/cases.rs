@@ -125,11 +125,11 @@ section! {
         /// The depth from which normal messages are refused. Scaled by the profile.
         #[serde(with = "text::count")]
         queue_threshold: u64 = 10_000,
-        /// What the queue can hold of normal messages. Scaled by the profile.
-        #[serde(with = "text::count")]
-        queue_capacity: u64 = 10_000,
-        /// High-priority messages per second, beside the normal ones.
+        /// High-priority messages per second, beside the normal ones …
         priority_rate: Rate = rate(100),
+        /// … on so many connections of their own.
+        #[serde(with = "text::count")]
+        priority_connections: u32 = 10,
         /// The rate of the phases before and after the overload: half of what the service can do.
         baseline_rate: Rate = rate(250),
         /// How long each of them lasts. Scaled by the profile.
@@ -298,6 +298,13 @@ section! {
         /// Connections that share the rate.
         #[serde(with = "text::count")]
         connections: u32 = 50,
+        /// What our own service takes for one message …
+        #[serde(with = "text::duration")]
+        processing: Duration = Duration::from_millis(10),
+        /// … and how many it has in work at once: its capacity is `concurrency ÷ processing` a second, which the
+        /// overload is a multiple of, on whatever service.
+        #[serde(with = "text::count")]
+        concurrency: u32 = 120,
         /// How long the baseline before, and the comparison after, last. Scaled by the profile.
         #[serde(with = "text::duration")]
         baseline: Duration = Duration::from_secs(30),

@@ -89,11 +89,6 @@ fn backpressure(c: &HighVolumeConfig) -> Vec<Check> {
     let drain = case.queue_threshold as f64 / service;
     vec![
         (
-            case.queue_threshold <= case.queue_capacity,
-            &["backpressure.queue_threshold", "backpressure.queue_capacity"],
-            "the threshold would never be reached",
-        ),
-        (
             case.rate.as_per_second() > service,
             &["backpressure.rate", "backpressure.concurrency", "backpressure.processing"],
             "the service (concurrency ÷ processing) is faster than the load",
@@ -191,6 +186,9 @@ fn recovery(c: &HighVolumeConfig) -> Vec<Check> {
     let case = &c.recovery;
     let touches_one = |ratio: f64| ratio * f64::from(case.connections) >= 1.0 - 1e-9;
     let none = "not one connection would be touched";
+    let all = "not one connection would be left untouched";
+    let leaves_one = |ratio: f64| (ratio * f64::from(case.connections)).ceil() < f64::from(case.connections);
+    let capacity = f64::from(case.concurrency) / case.processing.as_secs_f64();
     vec![
         (
             case.ping_every < case.peer_dead_after,
@@ -205,6 +203,24 @@ fn recovery(c: &HighVolumeConfig) -> Vec<Check> {
         (touches_one(case.drop_ratio), &["recovery.drop_ratio", "recovery.connections"], none),
         (touches_one(case.partition_ratio), &["recovery.partition_ratio", "recovery.connections"], none),
         (touches_one(case.silence_ratio), &["recovery.silence_ratio", "recovery.connections"], none),
+        (leaves_one(case.drop_ratio), &["recovery.drop_ratio", "recovery.connections"], all),
+        (leaves_one(case.partition_ratio), &["recovery.partition_ratio", "recovery.connections"], all),
+        (leaves_one(case.silence_ratio), &["recovery.silence_ratio", "recovery.connections"], all),
+        (
+            case.rate.as_per_second() < capacity,
+            &["recovery.rate", "recovery.concurrency", "recovery.processing"],
+            "the load alone would overload the service (concurrency ÷ processing)",
+        ),
+        (
+            case.overload_factor > 1.0,
+            &["recovery.overload_factor", "recovery.overload_time_ratio"],
+            "up to its capacity a service is not overloaded",
+        ),
+        (
+            case.overload_time_ratio > 0.0,
+            &["recovery.overload_time_ratio", "recovery.overload_factor"],
+            "there would be no overload",
+        ),
     ]
 }
 

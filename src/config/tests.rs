@@ -279,7 +279,6 @@ fn every_contradiction_is_found() {
         ("rate_scaling.limits.timed_up_to = 50", "rate_scaling.limits.timed_up_to"),
         ("delivery.kill_period = \"20s\"", "delivery.kill_period"),
         ("delivery.connections = 5", "delivery.cut_ratio"),
-        ("backpressure.queue_threshold = 4501", "backpressure.queue_threshold"),
         ("backpressure.rate = 500", "backpressure.rate"),
         ("backpressure.messages = 6000", "backpressure.messages"),
         ("backpressure.baseline_rate = 500", "backpressure.baseline_rate"),
@@ -299,6 +298,12 @@ fn every_contradiction_is_found() {
         ("recovery.drop_ratio = 0.01", "recovery.drop_ratio"),
         ("recovery.partition_ratio = 0.01", "recovery.partition_ratio"),
         ("recovery.silence_ratio = 0.01", "recovery.silence_ratio"),
+        ("recovery.drop_ratio = 1.0", "recovery.drop_ratio"),
+        ("recovery.partition_ratio = 1.0", "recovery.partition_ratio"),
+        ("recovery.silence_ratio = 1.0", "recovery.silence_ratio"),
+        ("recovery.concurrency = 1", "recovery.rate"),
+        ("recovery.overload_factor = 1.0", "recovery.overload_factor"),
+        ("recovery.overload_time_ratio = 0.0", "recovery.overload_time_ratio"),
     ];
     for (text, key) in cases {
         match load(text, &[], None) {

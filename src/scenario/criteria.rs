@@ -39,6 +39,17 @@ pub(super) fn counted(
     }
 }
 
+/// A criterion that this target cannot be judged by, and why.
+pub(super) fn skipped(name: &str, limit: &str, why: &str) -> CriterionOutcome {
+    CriterionOutcome {
+        name: name.to_owned(),
+        limit: limit.to_owned(),
+        measured: "none".to_owned(),
+        verdict: Verdict::Skipped,
+        evidence: vec![why.to_owned()],
+    }
+}
+
 /// A criterion that depends on time, so that the generator or the machine may be why it fails.
 pub(super) struct Timed<'a> {
     pub(super) name: &'a str,

@@ -2,13 +2,17 @@
 //!
 //! [`ALL`] names them; `floodline test`, the benches and the tests run them alike.
 
+mod backpressure;
+mod comparison;
 mod connection_scaling;
 mod criteria;
+mod delivery;
 mod latency;
 pub mod load;
 mod memory;
 mod ordering;
 mod rate_scaling;
+mod recovery;
 
 use crate::client::Stop;
 use crate::config::HighVolumeConfig;
@@ -29,8 +33,16 @@ pub struct Case {
 }
 
 /// All cases, in the order in which they run.
-pub const ALL: [&Case; 5] =
-    [&rate_scaling::CASE, &ordering::CASE, &latency::CASE, &connection_scaling::CASE, &memory::CASE];
+pub const ALL: [&Case; 8] = [
+    &rate_scaling::CASE,
+    &ordering::CASE,
+    &delivery::CASE,
+    &backpressure::CASE,
+    &latency::CASE,
+    &connection_scaling::CASE,
+    &memory::CASE,
+    &recovery::CASE,
+];
 
 /// The case of that name.
 #[must_use]
@@ -80,6 +92,11 @@ impl Case {
         }
         criteria
     }
+}
+
+/// A flag of `floodline serve` with a duration.
+fn flag(name: &str, span: std::time::Duration) -> String {
+    format!("--{name}={}ns", span.as_nanos())
 }
 
 /// The load that all cases have in common, as configured.

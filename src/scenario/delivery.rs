@@ -1,0 +1,397 @@
+//! Case 3: is every message processed exactly once, whatever is cut or killed?
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::criteria::{Timed, counted, none_of, shown, skipped};
+use super::load::{connections, counting, none_over};
+use super::{Case, flag, workload};
+use crate::config::{DeliveryConfig, HighVolumeConfig};
+use crate::dialect::RequestKind;
+use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Share};
+use crate::proxy::Action as Done;
+use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
+use crate::retry::{PingPolicy, RetryPolicy};
+use crate::run::plan::{Action, Evidence, Phase, Plan};
+use crate::run::scene::{Load, Route, Scene, SceneEvidence};
+use crate::schedule::mix;
+use crate::units;
+use crate::workload::{Offered, Workload};
+
+pub(super) const CASE: Case = Case {
+    name: "delivery",
+    question: "is every message processed exactly once, whatever is cut or killed?",
+    plan,
+    judge,
+};
+
+const PHASE: &str = "cuts";
+const LOAD: &str = "load";
+
+/// Where a message can be cut off: before it is received, between its commit and its answer, anywhere at once. Each
+/// first two in mid-frame, so that a part of the frame arrives.
+const CUTS: [Cut; 3] = [
+    Cut::MidFrame { direction: Direction::ToServer },
+    Cut::MidFrame { direction: Direction::ToClient },
+    Cut::Rst,
+];
+
+fn plan(config: &HighVolumeConfig) -> Plan {
+    let case = &config.delivery;
+    let retrying = Workload {
+        offered: Offered::Rate(case.rate),
+        connections: case.connections,
+        duration: load_span(case),
+        retry: Some(RetryPolicy::default()),
+        ping: Some(pings(config)),
+        connect_timeout: config.recovery.peer_dead_after,
+        ..workload(config)
+    };
+    let load = Load { request: RequestKind::UserMessage, route: Route::Faulty, ..Load::new(LOAD, retrying) };
+    let scene = Scene {
+        loads: vec![load],
+        rules: rules(case, config.load.seed),
+        kills: (1..=case.kills).map(|n| case.kill_period * n).collect(),
+        ..Scene::default()
+    };
+    Plan {
+        server_args: vec![flag("processing-delay", case.processing)],
+        durable: true,
+        phases: vec![Phase::new(PHASE, Action::Scene(scene))],
+    }
+}
+
+/// How a client of a case with cuts finds out a peer that is silent.
+pub(super) fn pings(config: &HighVolumeConfig) -> PingPolicy {
+    PingPolicy { every: config.recovery.ping_every, dead_after: config.recovery.peer_dead_after }
+}
+
+fn load_span(case: &DeliveryConfig) -> Duration {
+    Duration::from_secs_f64(case.messages as f64 / case.rate.as_per_second())
+}
+
+/// Before each kill, and after the last, each kind of cut once, at a moment that the seed decides.
+fn rules(case: &DeliveryConfig, seed: u64) -> Vec<Rule> {
+    let end = load_span(case);
+    let share = Share::new(case.cut_ratio.max(0.001)).map_or(Scope::All, Scope::Share);
+    let stretches = (0..=case.kills).map(|n| (case.kill_period * n, (case.kill_period * (n + 1)).min(end)));
+    let mut rules = Vec::new();
+    for (from, to) in stretches {
+        for cut in CUTS {
+            let draw = mix(seed, rules.len() as u64);
+            let share_of_stretch = (draw >> 11) as f64 / (1_u64 << 53) as f64;
+            let at = from + to.saturating_sub(from).mul_f64(share_of_stretch);
+            let schedule = Schedule { from: at, ..Schedule::default() };
+            // A share that is no share was made whole above, and a drop contradicts no schedule.
+            rules.extend(Rule::new(Fault::Drop(cut), share.clone(), schedule, draw).ok());
+        }
+    }
+    rules
+}
+
+fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
+    let (Some(run), Some(scene)) = (evidence.run(LOAD), evidence.scene(PHASE)) else {
+        return Vec::new();
+    };
+    let unanswered = |run: &LoadTestResults| run.messages.due.saturating_sub(run.messages.counts.answered);
+    let how = |run: &LoadTestResults| {
+        let counts = &run.messages.counts;
+        Some(format!("unsent {}, refused {}, lost {}", run.messages.unsent, counts.refused, counts.lost))
+    };
+    let mut criteria = vec![none_over("unanswered", &[("", run)], unanswered, how)];
+    let counted_zero = ["lost", "foreign", "corrupted"];
+    criteria.extend(counting(run).into_iter().filter(|criterion| counted_zero.contains(&&*criterion.name)));
+    criteria.push(duplicates(config, &[run]));
+    criteria.push(connections(run));
+    criteria.extend(processed(evidence, run));
+    criteria.push(recovery(config, run));
+    criteria.push(timeout_resends(run));
+    criteria.push(injected(config, scene));
+    criteria
+}
+
+/// Second answers to one send, against all messages.
+pub(super) fn duplicates(config: &HighVolumeConfig, runs: &[&LoadTestResults]) -> CriterionOutcome {
+    let limit = config.limits.duplicate_ratio;
+    let count: u64 = runs.iter().map(|run| run.messages.counts.duplicates).sum();
+    let due: u64 = runs.iter().map(|run| run.messages.due).sum();
+    let holds = count as f64 <= limit * due as f64;
+    let allowed = format!("at most {} of {}", units::percent(limit), units::count(due));
+    counted("duplicates", allowed, units::count(count), holds, [])
+}
+
+/// What the execution journal says: each id exactly once, and nothing else.
+fn processed(evidence: &Evidence, run: &LoadTestResults) -> Vec<CriterionOutcome> {
+    const NAMES: [&str; 3] = ["processed_twice", "not_processed", "processed_unknown"];
+    let Some(journal) = &evidence.journal else {
+        let why = "only our own server keeps an execution journal";
+        return NAMES.into_iter().map(|name| skipped(name, "0", why)).collect();
+    };
+    let sent: BTreeSet<String> = run
+        .per_connection
+        .iter()
+        .flat_map(|connection| {
+            let client = format!("{}-{}-{}", run.run_id, run.shard.index, connection.connection);
+            (0..connection.counts.sent).map(move |sequence| format!("{client}-{sequence}"))
+        })
+        .collect();
+    let twice: Vec<&String> = journal.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id).collect();
+    let never: Vec<&String> = sent.iter().filter(|id| !journal.contains_key(*id)).collect();
+    let unknown: Vec<&String> = journal.keys().filter(|id| !sent.contains(*id)).collect();
+    let outcome = |(name, ids): (&str, Vec<&String>)| {
+        let first = ids.iter().take(3).map(|id| (*id).clone()).collect::<Vec<_>>().join(", ");
+        none_of(name, ids.len() as u64, [format!("ids: {first}")])
+    };
+    NAMES.into_iter().zip([twice, never, unknown]).map(outcome).collect()
+}
+
+/// From each cut until everything that was unanswered then had its answer.
+fn recovery(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
+    let limit = config.delivery.limits.recovery_within;
+    let allowed = format!("at most {} after each cut", units::span(limit));
+    if run.outages.is_empty() {
+        return skipped("recovery", &allowed, "no connection was cut");
+    }
+    let never = run.outages.iter().filter(|outage| outage.recovered_at_s.is_none());
+    let never: Vec<String> = never
+        .map(|outage| format!("connection {} at {:.1} s", outage.connection, outage.lost_at_s))
+        .collect();
+    if !never.is_empty() || run.outages_not_listed > 0 {
+        let measured = format!("{} never recovered", units::count(never.len() as u64));
+        let unlisted = (run.outages_not_listed > 0)
+            .then(|| format!("{} more cuts are not listed", units::count(run.outages_not_listed)));
+        return counted("recovery", allowed, measured, false, never.into_iter().take(3).chain(unlisted));
+    }
+    let took = |outage: &crate::result::Outage| Some(outage.recovered_at_s? - outage.lost_at_s);
+    let worst = run.outages.iter().filter_map(|o| Some((took(o)?, o))).max_by(|a, b| a.0.total_cmp(&b.0));
+    let evidence = worst.map(|(_, outage)| {
+        format!("connection {}, cut at {:.1} s: {}", outage.connection, outage.lost_at_s, outage.reason)
+    });
+    let cuts = units::count(run.outages.len() as u64);
+    let timed = Timed {
+        name: "recovery",
+        limit: allowed,
+        measured: shown(worst, |(s, _)| format!("{cuts} cuts, worst {}", units::latency_us(s * 1e6))),
+        holds: worst.is_some_and(|(s, _)| s <= limit.as_secs_f64()),
+        lateness_limit: limit,
+        evidence: evidence.into_iter().collect(),
+    };
+    timed.outcome(&config.limits, &[run])
+}
+
+/// A message is sent again only because its connection was cut: no more often than messages were unanswered at a cut.
+fn timeout_resends(run: &LoadTestResults) -> CriterionOutcome {
+    let cut: BTreeSet<u32> = run.outages.iter().map(|outage| outage.connection).collect();
+    let resent: u64 = run
+        .per_connection
+        .iter()
+        .map(|connection| {
+            let of_it = run.outages.iter().filter(|outage| outage.connection == connection.connection);
+            let unanswered: u64 = of_it.map(|outage| outage.unanswered).sum();
+            connection.counts.resent.saturating_sub(unanswered)
+        })
+        .sum();
+    let uncut = run.per_connection.iter().filter(|c| c.counts.resent > 0 && !cut.contains(&c.connection));
+    let evidence = uncut.take(3).map(|c| format!("connection {} was never cut", c.connection));
+    none_of("timeout_resends", resent, evidence)
+}
+
+/// Whether the faults took place at all: without them nothing was shown.
+fn injected(config: &HighVolumeConfig, scene: &SceneEvidence) -> CriterionOutcome {
+    let hit = |cut: Cut| {
+        let done = |action: Done| matches!(action, Done::Cut | Done::Reset | Done::Closed);
+        let of_cut = scene.injections.iter().filter(|injected| {
+            injected.injection.rule.fault() == Fault::Drop(cut) && done(injected.injection.action)
+        });
+        of_cut.count()
+    };
+    let cuts = CUTS.map(hit);
+    let (kills, wanted) = (scene.kills.len(), config.delivery.kills as usize);
+    let name = "faults_injected";
+    let limit = format!("every kind of cut, {wanted} kills");
+    let measured = format!("{} + {} + {} cuts, {kills} kills", cuts[0], cuts[1], cuts[2]);
+    if cuts.contains(&0) {
+        let evidence = vec!["a kind of cut met no connection: nothing was shown of it".to_owned()];
+        let verdict = Verdict::Inconclusive;
+        return CriterionOutcome { name: name.to_owned(), limit, measured, verdict, evidence };
+    }
+    if kills == 0 {
+        return skipped(name, &limit, "only our own server can be killed");
+    }
+    counted(name, limit, measured, kills == wanted, ["the load ended before the last kill".to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_fails, judged, named, run};
+    use super::*;
+    use crate::ledger::Counts;
+    use crate::proxy::Injection;
+    use crate::result::{ConnectionSummary, Outage};
+    use crate::run::plan::PhaseEvidence;
+    use crate::run::scene::{Injected, Kill, NamedRun};
+    use std::collections::BTreeMap;
+
+    /// 5,000 messages over 20 connections, each cut once, everything as it should be.
+    fn clean() -> (LoadTestResults, SceneEvidence, BTreeMap<String, u64>) {
+        let mut run = run(50.0, 20);
+        run.run_id = "r".to_owned();
+        run.messages.due = 5_000;
+        run.messages.counts = Counts { sent: 5_000, answered: 5_000, resent: 20, ..Counts::default() };
+        run.per_connection = (0..20)
+            .map(|connection| ConnectionSummary {
+                connection,
+                due: 250,
+                counts: Counts { sent: 250, answered: 250, resent: 1, ..Counts::default() },
+                latency_p95_at_most_us: None,
+            })
+            .collect();
+        let outage = |connection| Outage {
+            connection,
+            lost_at_s: 10.0,
+            reconnected_at_s: Some(10.1),
+            recovered_at_s: Some(10.5),
+            reason: "reset".to_owned(),
+            unanswered: 1,
+            resent: 1,
+        };
+        run.outages = (0..20).map(outage).collect();
+        let injected = |(n, cut): (u64, Cut)| {
+            let rule = Rule::new(Fault::Drop(cut), Scope::All, Schedule::default(), 0).unwrap();
+            let action = if cut == Cut::Rst { Done::Reset } else { Done::Cut };
+            let injection =
+                Injection { rule_id: n, rule, connection: n, at_ns: 0, unix_ns: 0, action, bytes: 0 };
+            Injected { at_s: 5.0, injection }
+        };
+        let scene = SceneEvidence {
+            kills: [30.0, 60.0, 90.0].map(|at_s| Kill { at_s, back_at_s: at_s + 0.1 }).to_vec(),
+            injections: (0..).zip(CUTS).map(injected).collect(),
+            ..SceneEvidence::default()
+        };
+        let ids = (0..20).flat_map(|c| (0..250).map(move |n| (format!("r-0-{c}-{n}"), 1)));
+        (run, scene, ids.collect())
+    }
+
+    type Parts = (LoadTestResults, SceneEvidence, Option<BTreeMap<String, u64>>);
+
+    fn with(edit: impl Fn(&mut Parts)) -> Vec<CriterionOutcome> {
+        let (run, scene, journal) = clean();
+        let mut parts = (run, scene, Some(journal));
+        edit(&mut parts);
+        let (run, mut scene, journal) = parts;
+        scene.runs.push(NamedRun { name: LOAD.to_owned(), run: Box::new(run) });
+        let phase = PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(PHASE) };
+        judged(&CASE, &Evidence { phases: vec![phase], journal })
+    }
+
+    #[test]
+    fn everything_once_passes() {
+        let criteria = with(|_| {});
+        assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+    }
+
+    #[test]
+    fn one_message_without_an_answer_is_too_many() {
+        assert_fails(&with(|(run, ..)| run.messages.counts.answered -= 1), &["unanswered"]);
+        let lost = with(|(run, ..)| {
+            run.messages.counts.answered -= 1;
+            run.messages.counts.lost = 1;
+            run.messages.missing_ids = vec!["r-0-3-7".to_owned()];
+        });
+        assert_fails(&lost, &["unanswered", "lost"]);
+        assert_eq!(lost[1].evidence, ["ids: r-0-3-7"]);
+    }
+
+    #[test]
+    fn each_id_is_in_the_journal_exactly_once() {
+        let journal =
+            |edit: fn(&mut BTreeMap<String, u64>)| with(move |(.., journal)| edit(journal.as_mut().unwrap()));
+        let twice = journal(|ids| *ids.get_mut("r-0-3-7").unwrap() = 2);
+        assert_fails(&twice, &["processed_twice"]);
+        let never = journal(|ids| _ = ids.remove("r-0-3-7"));
+        assert_fails(&never, &["not_processed"]);
+        let found = never.iter().find(|criterion| criterion.name == "not_processed").unwrap();
+        assert_eq!((&*found.measured, &*found.evidence[0]), ("1", "ids: r-0-3-7"));
+        assert_fails(&journal(|ids| _ = ids.insert("x".to_owned(), 1)), &["processed_unknown"]);
+    }
+
+    #[test]
+    fn a_server_without_a_journal_is_skipped_with_the_reason() {
+        let criteria = with(|(_, scene, journal)| {
+            *journal = None;
+            scene.kills.clear();
+        });
+        let skipped = ["processed_twice", "not_processed", "processed_unknown", "faults_injected"];
+        assert_eq!(named(&criteria, Verdict::Skipped), skipped);
+        assert_fails(&criteria, &[]);
+    }
+
+    #[test]
+    fn every_cut_is_recovered_from_within_5_s() {
+        let took =
+            |s: Option<f64>| with(move |(run, ..)| run.outages[3].recovered_at_s = s.map(|s| 10.0 + s));
+        assert_fails(&took(Some(5.0)), &[]);
+        assert_fails(&took(Some(5.001)), &["recovery"]);
+        let never = took(None);
+        assert_fails(&never, &["recovery"]);
+        let found = never.iter().find(|criterion| criterion.name == "recovery").unwrap();
+        assert_eq!(found.evidence, ["connection 3 at 10.0 s"]);
+        assert_fails(&with(|(run, ..)| run.outages_not_listed = 1), &["recovery"]);
+    }
+
+    #[test]
+    fn a_doubtful_machine_makes_recovery_inconclusive_and_counts_not() {
+        let criteria = with(|(run, ..)| {
+            run.resources.foreign_cpu_cores = Some(0.5);
+            run.outages[3].recovered_at_s = Some(16.0);
+            run.messages.counts.corrupted = 1;
+        });
+        assert_eq!(named(&criteria, Verdict::Inconclusive), ["recovery"]);
+        assert_eq!(named(&criteria, Verdict::Fail), ["corrupted"]);
+    }
+
+    #[test]
+    fn nothing_is_sent_again_without_a_cut() {
+        let more = with(|(run, ..)| run.per_connection[5].counts.resent = 2);
+        assert_fails(&more, &["timeout_resends"]);
+        let uncut = with(|(run, ..)| drop(run.outages.remove(5)));
+        assert_fails(&uncut, &["timeout_resends"]);
+        let found = uncut.iter().find(|criterion| criterion.name == "timeout_resends").unwrap();
+        assert_eq!((&*found.measured, &*found.evidence[0]), ("1", "connection 5 was never cut"));
+    }
+
+    #[test]
+    fn one_duplicate_a_thousand_is_allowed() {
+        let duplicates = |count| with(move |(run, ..)| run.messages.counts.duplicates = count);
+        assert_fails(&duplicates(5), &[]);
+        assert_fails(&duplicates(6), &["duplicates"]);
+    }
+
+    #[test]
+    fn foreign_altered_and_lost_connections_fail_alone() {
+        assert_fails(&with(|(run, ..)| run.messages.counts.foreign = 1), &["foreign"]);
+        assert_fails(&with(|(run, ..)| run.messages.counts.corrupted = 1), &["corrupted"]);
+        assert_fails(&with(|(run, ..)| run.connections.dropped = 1), &["connections"]);
+    }
+
+    #[test]
+    fn faults_that_did_not_take_place_show_nothing() {
+        let criteria = with(|(_, scene, _)| drop(scene.injections.remove(1)));
+        assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"]);
+        assert_fails(&with(|(_, scene, _)| _ = scene.kills.pop()), &["faults_injected"]);
+    }
+
+    #[test]
+    fn the_full_size_cuts_every_kind_before_and_after_each_kill() {
+        let config = HighVolumeConfig::for_profile(crate::config::Profile::Full);
+        let rules = rules(&config.delivery, 1);
+        assert_eq!(rules.len(), 4 * CUTS.len());
+        for (n, rule) in rules.iter().enumerate() {
+            let from = Duration::from_secs(30) * (n / CUTS.len()) as u32;
+            let to = (from + Duration::from_secs(30)).min(Duration::from_secs(100));
+            let at = rule.schedule().from;
+            assert!(from <= at && at <= to, "{rule}");
+        }
+        assert_ne!(rules, super::rules(&config.delivery, 2));
+    }
+}

@@ -1,0 +1,235 @@
+use super::super::testing::{assert_fails, judged, named, run};
+use super::*;
+use crate::ledger::Counts;
+use crate::proxy::Injection;
+use crate::record::{Window, WindowSummary};
+use crate::result::Verdict;
+use crate::run::plan::PhaseEvidence;
+use crate::run::scene::{Injected, Kill, NamedRun};
+
+fn config() -> HighVolumeConfig {
+    HighVolumeConfig::for_profile(crate::config::Profile::Full)
+}
+
+fn outage(connection: u32, lost_at_s: f64, recovered_at_s: f64) -> Outage {
+    Outage {
+        connection,
+        lost_at_s,
+        reconnected_at_s: Some(recovered_at_s - 0.1),
+        recovered_at_s: Some(recovered_at_s),
+        reason: "reset".to_owned(),
+        unanswered: 1,
+        resent: 1,
+    }
+}
+
+fn load_of(connections: u32) -> LoadTestResults {
+    let mut run = run(60.0 * f64::from(connections), connections);
+    run.messages.due = 10_000;
+    run.messages.counts = Counts { sent: 10_000, answered: 10_000, ..Counts::default() };
+    run.latency_us.as_mut().unwrap().p95 = Some(11_000.0);
+    run
+}
+
+fn scene_of(runs: Vec<(String, LoadTestResults)>) -> SceneEvidence {
+    let named = |(name, run)| NamedRun { name, run: Box::new(run) };
+    SceneEvidence { runs: runs.into_iter().map(named).collect(), ..SceneEvidence::default() }
+}
+
+/// Whatever a kind injects is seen, on every connection, and over in a second; a lasting one begins at 1 s, is noticed
+/// after 3 s, and ends at 11 s.
+fn struck(kind: &Kind) -> SceneEvidence {
+    let touched = touched(&config().recovery, kind);
+    let mut hit = load_of(touched);
+    let mut injections = Vec::new();
+    for (rule_id, &fault) in (0_u64..).zip(kind.faults) {
+        let action = match fault {
+            Fault::Drop(Cut::Fin) => Done::Closed,
+            Fault::Drop(Cut::Rst) => Done::Reset,
+            Fault::Drop(Cut::MidFrame { .. }) => Done::Cut,
+            Fault::HalfOpen { .. } => Done::HalfOpened,
+            _ => Done::Began,
+        };
+        for connection in 0..touched {
+            let rule = Rule::new(fault, Scope::All, Schedule::default(), 0).unwrap();
+            let connection_at = u64::from(connection);
+            let injection = Injection {
+                rule_id,
+                rule,
+                connection: connection_at,
+                at_ns: 0,
+                unix_ns: 0,
+                action,
+                bytes: 0,
+            };
+            injections.push(Injected { at_s: 1.0, injection });
+            hit.outages.push(match kind.lasts {
+                true => outage(connection, 4.0, 12.0),
+                false => outage(connection, 4.0, 5.0),
+            });
+        }
+    }
+    hit.connections.reasons.insert("reset".to_owned(), hit.outages.len() as u64);
+    let untouched = load_of(50 - touched);
+    let runs = vec![(format!("{}.touched", kind.name), hit), (format!("{}.untouched", kind.name), untouched)];
+    SceneEvidence { injections, ..scene_of(runs) }
+}
+
+fn clean() -> Vec<(&'static str, SceneEvidence)> {
+    let alone = |name: &str| scene_of(vec![(name.to_owned(), load_of(50))]);
+    let mut scenes = vec![("baseline", alone("baseline"))];
+    scenes.extend(KINDS.iter().map(|kind| (kind.name, struck(kind))));
+    let mut base = load_of(50);
+    base.windows =
+        vec![WindowSummary { queue_depth_max: Some(900), ..WindowSummary::of(&Window::default()) }];
+    let mut extra = load_of(50);
+    extra.offered_for_s = 1.0;
+    extra.moments.last_answer_s = Some(3.0);
+    let overload = vec![("overload.base".to_owned(), base), ("overload.extra".to_owned(), extra)];
+    scenes.push(("overload", scene_of(overload)));
+    let mut killed = alone("kill.all");
+    killed.kills = vec![Kill { at_s: 1.0, back_at_s: 1.1 }];
+    killed.runs[0].run.outages = (0..50).map(|connection| outage(connection, 1.0, 1.5)).collect();
+    scenes.push(("kill", killed));
+    scenes.push(("after", alone("after")));
+    scenes
+}
+
+/// Judges clean evidence with one scene edited.
+fn with(scene: &str, edit: impl Fn(&mut SceneEvidence)) -> Vec<CriterionOutcome> {
+    let mut scenes = clean();
+    scenes.iter_mut().filter(|(name, _)| *name == scene).for_each(|(_, scene)| edit(scene));
+    let phase = |(name, scene)| PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(name) };
+    judged(&CASE, &Evidence { phases: scenes.into_iter().map(phase).collect(), ..Evidence::default() })
+}
+
+#[test]
+fn faults_that_stay_where_they_are_pass() {
+    let criteria = with("", |_| {});
+    assert_eq!(named(&criteria, Verdict::Pass).len(), criteria.len(), "{criteria:#?}");
+}
+
+#[test]
+fn every_injection_must_be_seen() {
+    for kind in &KINDS {
+        let unseen = with(kind.name, |scene| drop(scene.runs[0].run.outages.pop()));
+        assert_fails(&unseen, &[&format!("detected@{}", kind.name)]);
+        let not_injected = with(kind.name, |scene| drop(scene.injections.pop()));
+        assert_eq!(named(&not_injected, Verdict::Inconclusive), [format!("detected@{}", kind.name)]);
+    }
+    let alive = with("kill", |scene| drop(scene.runs[0].run.outages.pop()));
+    assert_fails(&alive, &["detected@kill"]);
+}
+
+#[test]
+fn an_outage_that_nobody_injected_is_not_a_detection() {
+    let more = with("drops", |scene| scene.runs[0].run.outages.push(outage(0, 6.0, 6.5)));
+    assert_fails(&more, &["detected@drops"]);
+}
+
+#[test]
+fn each_kind_is_recovered_from_within_30_s() {
+    for (kind, lasts) in [("drops", false), ("half_open", false), ("partition", true), ("silence", true)] {
+        // A lasting fault ends at 11 s, the others strike at 4 s.
+        let from_s = if lasts { 11.0 } else { 4.0 };
+        let took = |s: Option<f64>| {
+            with(kind, move |scene| scene.runs[0].run.outages[0].recovered_at_s = s.map(|s| from_s + s))
+        };
+        assert_fails(&took(Some(30.0)), &[]);
+        assert_fails(&took(Some(30.001)), &[&format!("recovery@{kind}")]);
+        assert_fails(&took(None), &[&format!("recovery@{kind}")]);
+    }
+    let kill = |s| with("kill", move |scene| scene.runs[0].run.outages[9].recovered_at_s = Some(1.0 + s));
+    assert_fails(&kill(30.0), &[]);
+    assert_fails(&kill(30.001), &["recovery@kill"]);
+    let overload = |s| with("overload", move |scene| scene.runs[1].run.moments.last_answer_s = Some(1.0 + s));
+    assert_fails(&overload(30.0), &[]);
+    assert_fails(&overload(30.001), &["recovery@overload"]);
+    assert_fails(
+        &with("overload", |scene| scene.runs[1].run.moments.last_answer_s = None),
+        &["recovery@overload"],
+    );
+}
+
+#[test]
+fn the_untouched_must_not_notice() {
+    for kind in &KINDS {
+        let rate =
+            |share: f64| with(kind.name, move |scene| scene.runs[1].run.throughput.achieved_rate *= share);
+        assert_fails(&rate(0.951), &[]);
+        assert_fails(&rate(0.95), &[&format!("untouched_rate@{}", kind.name)]);
+        let p95 = |us: f64| {
+            with(kind.name, move |scene| scene.runs[1].run.latency_us.as_mut().unwrap().p95 = Some(us))
+        };
+        assert_fails(&p95(21_999.0), &[]);
+        assert_fails(&p95(22_000.0), &[&format!("untouched_p95@{}", kind.name)]);
+        let cut = with(kind.name, |scene| scene.runs[1].run.outages.push(outage(7, 1.0, 1.1)));
+        assert_fails(&cut, &[&format!("untouched_cut@{}", kind.name)]);
+    }
+}
+
+#[test]
+fn afterwards_all_is_as_before() {
+    let rate =
+        |per_second| with("after", move |scene| scene.runs[0].run.throughput.achieved_rate = per_second);
+    assert_fails(&rate(2_850.0), &[]);
+    assert_fails(&rate(2_849.0), &["after_rate"]);
+    let p95 = |us| with("after", move |scene| scene.runs[0].run.latency_us.as_mut().unwrap().p95 = Some(us));
+    assert_fails(&p95(21_999.0), &[]);
+    assert_fails(&p95(22_000.0), &["after_p95"]);
+}
+
+#[test]
+fn nothing_is_lost_or_left_unsent_in_any_fault() {
+    let lost = with("partition", |scene| {
+        scene.runs[0].run.messages.counts.lost = 1;
+        scene.runs[0].run.messages.missing_ids = vec!["r-0-1-2".to_owned()];
+    });
+    assert_fails(&lost, &["lost"]);
+    let found = lost.iter().find(|criterion| criterion.name == "lost").unwrap();
+    assert_eq!(found.evidence, ["1 at partition.touched, ids: r-0-1-2"]);
+    assert_fails(&with("kill", |scene| scene.runs[0].run.messages.unsent = 1), &["unsent"]);
+    assert_fails(&with("silence", |scene| scene.runs[1].run.messages.counts.foreign = 1), &["foreign"]);
+    assert_fails(&with("drops", |scene| scene.runs[0].run.messages.counts.corrupted = 1), &["corrupted"]);
+    // Twelve loads of 10,000 are due.
+    let duplicates = |count| with("drops", move |scene| scene.runs[0].run.messages.counts.duplicates = count);
+    assert_fails(&duplicates(130), &[]);
+    assert_fails(&duplicates(131), &["duplicates"]);
+}
+
+#[test]
+fn what_only_our_own_server_can_do_is_skipped_on_others() {
+    let criteria = with("kill", |scene| scene.kills.clear());
+    assert_eq!(named(&criteria, Verdict::Skipped), ["detected@kill", "recovery@kill"]);
+    let criteria = with("overload", |scene| scene.runs[0].run.windows.clear());
+    assert_eq!(named(&criteria, Verdict::Skipped), ["detected@overload"]);
+}
+
+#[test]
+fn a_doubtful_machine_makes_timing_inconclusive_and_counts_not() {
+    let criteria = with("drops", |scene| {
+        scene.runs[1].run.resources.foreign_cpu_cores = Some(0.5);
+        scene.runs[1].run.throughput.achieved_rate = 1.0;
+        scene.runs[1].run.messages.counts.corrupted = 1;
+    });
+    assert_eq!(named(&criteria, Verdict::Inconclusive), ["untouched_rate@drops"]);
+    assert_eq!(named(&criteria, Verdict::Fail), ["corrupted"]);
+}
+
+#[test]
+fn the_full_size_touches_the_shares_of_the_requirements() {
+    let config = config();
+    // 5 %, 10 %, 15 % and 10 % of 50 connections; half a connection is a whole one.
+    assert_eq!(KINDS.each_ref().map(|kind| touched(&config.recovery, kind)), [3, 5, 8, 5]);
+    let plan = plan(&config);
+    let names: Vec<&str> = plan.phases.iter().map(|phase| &*phase.name).collect();
+    let expected = ["baseline", "drops", "half_open", "partition", "silence", "overload", "kill", "after"];
+    assert_eq!(names, expected);
+    for phase in &plan.phases {
+        let Action::Scene(scene) = &phase.action else { panic!("{phase:?}") };
+        let offered: f64 =
+            scene.loads.iter().map(|load| load.workload.offered.rate().unwrap().as_per_second()).sum();
+        let wanted = if phase.name == "overload" { 24_000.0 } else { 3_000.0 };
+        assert!((offered - wanted).abs() < 1e-6, "{}: {offered}", phase.name);
+    }
+}
