@@ -252,7 +252,7 @@ impl Window {
     }
 }
 
-/// One second of a run, over all workers.
+/// One second of a run, over all workers. What was due in a ramp counts in none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WindowSummary {
     /// Start of the second, in seconds after the start of the load.

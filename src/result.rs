@@ -146,9 +146,10 @@ impl LatencyMeasurement {
 /// What was offered and what came back, in messages per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ThroughputMetrics {
-    /// Messages due ÷ duration; null in a closed loop, where nothing is due.
+    /// Messages due ÷ duration, both without the ramps; null in a closed loop, where nothing is due, and where the load
+    /// was ended while it rose.
     pub offered_rate: Option<f64>,
-    /// Processed answers received by the end of the load plus 500 ms, ÷ duration.
+    /// Processed answers to what was due outside the ramps, received by the end of that time plus 500 ms, ÷ duration.
     pub achieved_rate: f64,
 }
 
@@ -163,8 +164,12 @@ pub struct WorkloadSummary {
     pub rate: Option<f64>,
     /// Connections over all shards.
     pub connections: u32,
-    /// How long load was to be offered.
+    /// How long load was to be offered, without the ramps.
     pub duration_s: f64,
+    /// How long the rate was to rise before that, and to fall after it. What was due then is accounted for and not timed:
+    /// it is in `messages` and `per_connection`, and in no rate, latency, lateness, histogram or window.
+    #[serde(default)]
+    pub ramp_s: f64,
     /// Bytes of content a message.
     pub payload_bytes: usize,
     /// Which request is sent; null where the dialect has only one.
@@ -190,6 +195,12 @@ pub struct MessageCounts {
     pub due: u64,
     /// Of those, the ones that were never sent.
     pub unsent: u64,
+    /// Of the `due`, those that were due in a ramp: the latency ranks the others.
+    #[serde(default)]
+    pub untimed_due: u64,
+    /// Of the answered, those that were due in a ramp.
+    #[serde(default)]
+    pub untimed_answered: u64,
     /// The classes of what was sent, and of what came back.
     #[serde(flatten)]
     pub counts: Counts,
@@ -203,11 +214,11 @@ pub struct MessageCounts {
 /// there again yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockedSends {
-    /// Messages that waited.
+    /// Messages that waited, of those due outside the ramps.
     pub messages: u64,
     /// The longest wait of one message.
     pub max_us: f64,
-    /// How long connections stood blocked, added up over all of them.
+    /// How long connections stood blocked, added up over all of them, the ramps included.
     pub connection_s: f64,
 }
 
@@ -247,7 +258,8 @@ pub struct ConnectionCounts {
     pub setup_us: Option<LatencyMeasurement>,
 }
 
-/// When what first happened, in seconds since the start of the load; null where it never did.
+/// When what first happened, in seconds since the start of the load (below 0 in the ramp before it); null where it never
+/// did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Moments {
@@ -275,7 +287,8 @@ impl Moments {
     }
 }
 
-/// One cut of a connection that was to be opened again. Times are seconds after the start of the load.
+/// One cut of a connection that was to be opened again. Times are seconds after the start of the load, below 0 in the
+/// ramp before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
     /// The connection's index over all shards.
@@ -339,9 +352,10 @@ pub struct Resources {
     pub foreign_cpu_cores: Option<f64>,
     /// The part of it that the hypervisor withheld.
     pub stolen_cpu_cores: Option<f64>,
-    /// The share of a core that the busiest worker of the generator took during the load.
+    /// The share of a core that the busiest worker of the generator took during the load, without the ramps.
     pub busiest_worker_cores: Option<f64>,
-    /// Both over time.
+    /// Both over time; like the windows' their time counts from the start of the load, and is below 0 in the ramp before
+    /// it.
     pub samples: Vec<Sample>,
 }
 
@@ -360,9 +374,9 @@ pub struct LoadTestResults {
     pub run_id: String,
     /// Which part of the load this is.
     pub shard: Shard,
-    /// When the load started.
+    /// When the load started: after the ramp, where it has one.
     pub started_at_unix_ns: u64,
-    /// For how long load was really offered, seconds.
+    /// For how long load was really offered, without the ramps, seconds.
     pub offered_for_s: f64,
     /// What was offered.
     pub workload: WorkloadSummary,
@@ -374,7 +388,7 @@ pub struct LoadTestResults {
     pub moments: Moments,
     /// The counts.
     pub messages: MessageCounts,
-    /// From due to answer, all due messages ranked; null in a closed loop, where nothing is due.
+    /// From due to answer, all messages ranked that were due outside the ramps; null in a closed loop, where nothing is due.
     pub latency_us: Option<LatencyMeasurement>,
     /// From send to answer, of what was answered.
     pub service_latency_us: Option<LatencyMeasurement>,
@@ -507,14 +521,16 @@ impl LoadTestResults {
 
     /// Takes the latency measurements anew from the histograms and the counts.
     pub fn measure(&mut self) {
-        let MessageCounts { due, counts, .. } = &self.messages;
+        let MessageCounts { due, untimed_due, untimed_answered, counts, .. } = &self.messages;
         let histograms = &self.histograms;
         let open_loop = self.workload.rate.is_some();
         let some = |histogram: &LatencyHistogram| {
             (!histogram.is_empty()).then(|| LatencyMeasurement::of(histogram, 0))
         };
-        // Every due message ranks; whatever has no answer ranks above all answers.
-        let censored = due.saturating_sub(counts.answered);
+        // Every due message ranks but those of the ramps; whatever has no answer ranks above all answers.
+        let (due, answered) =
+            (due.saturating_sub(*untimed_due), counts.answered.saturating_sub(*untimed_answered));
+        let censored = due.saturating_sub(answered);
         self.latency_us = open_loop.then(|| LatencyMeasurement::of(&histograms.latency, censored));
         self.service_latency_us = some(&histograms.service_latency);
         self.send_lateness_us = some(&histograms.send_lateness).filter(|_| open_loop);
@@ -529,6 +545,7 @@ impl LoadTestResults {
             ("rate", a.rate == b.rate),
             ("connections", a.connections == b.connections),
             ("duration_s", a.duration_s == b.duration_s),
+            ("ramp_s", a.ramp_s == b.ramp_s),
             ("payload_bytes", a.payload_bytes == b.payload_bytes),
             ("request", a.request == b.request),
             ("priority", a.priority == b.priority),
@@ -576,6 +593,8 @@ impl MessageCounts {
     fn absorb(&mut self, other: Self) {
         self.due += other.due;
         self.unsent += other.unsent;
+        self.untimed_due += other.untimed_due;
+        self.untimed_answered += other.untimed_answered;
         self.counts.add(&other.counts);
         self.reorder_distance_max = self.reorder_distance_max.max(other.reorder_distance_max);
         self.missing_ids.extend(other.missing_ids);
@@ -686,6 +705,7 @@ pub(crate) mod example {
                 rate: Some(1_000.0),
                 connections: 10,
                 duration_s: 10.0,
+                ramp_s: 0.0,
                 payload_bytes: 64,
                 request: None,
                 priority: None,
@@ -800,13 +820,44 @@ mod tests {
     }
 
     #[test]
-    fn results_from_before_there_were_outages_are_read() {
+    fn results_from_before_a_field_was_added_are_read() {
         let mut json = serde_json::to_value(example::clean()).unwrap();
         for name in ["outages", "outages_not_listed"] {
             assert!(json.as_object_mut().unwrap().remove(name).is_some());
         }
-        assert!(json["messages"].as_object_mut().unwrap().remove("repeated").is_some());
+        for name in ["repeated", "untimed_due", "untimed_answered"] {
+            assert!(json["messages"].as_object_mut().unwrap().remove(name).is_some());
+        }
+        assert!(json["workload"].as_object_mut().unwrap().remove("ramp_s").is_some());
         assert_eq!(serde_json::from_value::<LoadTestResults>(json).unwrap(), example::clean());
+    }
+
+    /// Lost in one shard's ramp, refused in the other's held part: only that ranks, and it alone.
+    #[test]
+    fn what_was_due_in_a_ramp_ranks_nowhere() {
+        let ramp = |index, untimed_answered: u64, refused: u64| {
+            shard(index, |results| {
+                results.workload.ramp_s = 1.0;
+                let messages = &mut results.messages;
+                (messages.due, messages.untimed_due) = (11_000 + refused, 1_000);
+                messages.untimed_answered = untimed_answered;
+                messages.counts.answered = 10_000 + untimed_answered;
+            })
+        };
+        let (mut first, mut second) = (ramp(0, 600, 0), ramp(1, 1_000, 300));
+        for (results, censored) in [(&mut first, 0), (&mut second, 300)] {
+            results.measure();
+            let latency = results.latency_us.as_ref().unwrap();
+            assert_eq!((latency.count, latency.censored), (10_000 + censored, censored));
+        }
+        let merged = LoadTestResults::merge(vec![first, second]).unwrap();
+        let latency = merged.latency_us.unwrap();
+        assert_eq!((latency.count, latency.censored), (20_300, 300));
+        assert_eq!((latency.p99, latency.p95.is_some()), (None, true));
+        assert_eq!((merged.messages.untimed_due, merged.messages.untimed_answered), (2_000, 1_600));
+        let other = shard(1, |_| {});
+        let error = LoadTestResults::merge(vec![ramp(0, 0, 0), other]).unwrap_err();
+        assert_eq!(error, MergeError::DifferentWorkload { field: "ramp_s" });
     }
 
     #[test]

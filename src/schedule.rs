@@ -1,12 +1,19 @@
 //! When each message is due: pure arithmetic from rate, arrival law and seed. No clock, no I/O.
 //!
 //! Load is open-loop: the schedule is fixed before the first message leaves, and nothing the server does moves it.
-//! Instants are nanoseconds after the start of the phase.
+//! Instants are nanoseconds after the start of the phase, which is that of its rise where it has one.
+//!
+//! With a ramp the rate rises in a straight line from 0 over that time, is held, and falls to 0 over as long again. Both
+//! laws are laid out in *operational time*, in which the rate is always the full one, and its instants are then carried
+//! over by the inverse of the rate's integral: uniform arrivals so that message `n` is due when that integral reaches
+//! `n`, Poisson arrivals as an inhomogeneous process by time change (Çinlar 1975, *Introduction to Stochastic
+//! Processes*, ch. 4.7; Devroye 1986, ch. VI.1.3). Without a ramp both times are the same.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,7 +27,8 @@ use crate::units::{Rate, UnitError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrival {
-    /// Equal gaps: message `n` of the phase is due at `n / rate`, and the connections take turns.
+    /// Equal gaps at a constant rate: message `n` of the phase is due at `n / rate`, with a ramp when the integral of
+    /// the rate reaches `n`, and the connections take turns.
     #[default]
     Uniform,
     /// Exponential gaps, independent for each connection, as from many users who do not know of each other. The
@@ -60,13 +68,22 @@ pub struct Schedule {
     pub arrival: Arrival,
     /// How many connections share the rate; at least 1.
     pub connections: u32,
-    /// How long the load lasts; nothing is due at or after this.
+    /// How long the rate is held.
     pub duration: Duration,
+    /// How long the rate rises before, and falls after that: each time half as many messages as at the full rate.
+    pub ramp: Duration,
     /// Seed of the Poisson arrivals.
     pub seed: u64,
 }
 
 impl Schedule {
+    /// The instants between which the rate is held, the second excluded. Nothing is due later than a ramp after it.
+    #[must_use]
+    pub fn held_ns(&self) -> Range<u64> {
+        let ramp_ns = nanos(self.ramp);
+        ramp_ns..ramp_ns.saturating_add(nanos(self.duration))
+    }
+
     /// The due instants of one connection (`0 ≤ connection < connections`), in order.
     ///
     /// A connection's instants depend on the schedule and its own index only, so workers and shards need not talk.
@@ -85,7 +102,9 @@ impl Schedule {
                 Law::Poisson { at_ns: first_ns, rate, rng }
             }
         };
-        DueTimes { law, end_ns: u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX) }
+        let held = self.held_ns();
+        let shape = Shape { ramp_ns: held.start as f64, held_ns: (held.end - held.start) as f64 };
+        DueTimes { law, shape, end_ns: held.end.saturating_add(held.start) }
     }
 }
 
@@ -95,24 +114,39 @@ impl Schedule {
 #[derive(Debug, Clone)]
 pub struct DueTimes {
     law: Law,
+    shape: Shape,
     end_ns: u64,
 }
 
+/// Where a law stands in its operational time.
 #[derive(Debug, Clone)]
 enum Law {
     Uniform { index: u64, stride: u64, rate: f64 },
     Poisson { at_ns: f64, rate: f64, rng: Xoshiro256PlusPlus },
 }
 
+/// How the rate goes over time: up, held, down.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    ramp_ns: f64,
+    held_ns: f64,
+}
+
 impl DueTimes {
     /// The next due instant, or `None` where the phase is over.
     #[must_use]
     pub fn peek(&self) -> Option<u64> {
-        let due_ns = match &self.law {
+        let (exact_ns, whole_ns) = match &self.law {
             // Dividing first and rounding keeps exact multiples exact: message rate × s is due at s seconds sharp.
-            Law::Uniform { index, rate, .. } => (*index as f64 / rate * 1e9).round(),
-            Law::Poisson { at_ns, .. } => *at_ns,
-        } as u64;
+            Law::Uniform { index, rate, .. } => {
+                let exact_ns = *index as f64 / rate * 1e9;
+                (exact_ns, exact_ns.round())
+            }
+            Law::Poisson { at_ns, .. } => (*at_ns, at_ns.floor()),
+        };
+        let due_ns =
+            if self.shape.ramp_ns == 0.0 { whole_ns } else { self.shape.real_ns(exact_ns, whole_ns)? };
+        let due_ns = due_ns as u64;
         (due_ns < self.end_ns).then_some(due_ns)
     }
 
@@ -131,6 +165,29 @@ impl Iterator for DueTimes {
             Law::Poisson { at_ns, rate, rng } => *at_ns += exponential_ns(rng, *rate),
         }
         Some(due_ns)
+    }
+}
+
+impl Shape {
+    /// When operational time reaches `exact_ns`, and `None` where it never does.
+    ///
+    /// Rising over R, the rate's integral is t² / 2R, so an instant s is at √(2Rs); falling, the same from the end. In
+    /// between both times differ by R / 2. Which of the three it is, and the instant in between, go by `whole_ns`, the
+    /// instant without its fraction, so that exact multiples stay exact.
+    fn real_ns(&self, exact_ns: f64, whole_ns: f64) -> Option<f64> {
+        let Self { ramp_ns, held_ns } = *self;
+        let half_ns = ramp_ns / 2.0;
+        let left_ns = held_ns + ramp_ns - whole_ns;
+        if whole_ns < half_ns {
+            Some((2.0 * ramp_ns * exact_ns).sqrt().round())
+        } else if left_ns > half_ns {
+            Some((whole_ns + half_ns).round())
+        } else if left_ns > 0.0 {
+            let left_ns = held_ns + ramp_ns - exact_ns;
+            Some((held_ns + 2.0 * ramp_ns - (2.0 * ramp_ns * left_ns).sqrt()).round())
+        } else {
+            None
+        }
     }
 }
 
@@ -188,6 +245,10 @@ impl Timeline {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// An exponentially distributed gap by inversion: −ln(1 − u) / rate (Devroye 1986, ch. II.2).
 fn exponential_ns(rng: &mut Xoshiro256PlusPlus, rate: f64) -> f64 {
     let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
@@ -210,7 +271,8 @@ mod tests {
 
     fn schedule(rate: f64, arrival: Arrival, connections: u32, duration_s: f64) -> Schedule {
         let duration = Duration::from_secs_f64(duration_s);
-        Schedule { rate: Rate::per_second(rate).unwrap(), arrival, connections, duration, seed: 7 }
+        let ramp = Duration::ZERO;
+        Schedule { rate: Rate::per_second(rate).unwrap(), arrival, connections, duration, ramp, seed: 7 }
     }
 
     fn all_due(schedule: &Schedule) -> Vec<u64> {
@@ -260,7 +322,102 @@ mod tests {
         assert!(!base.due_times(0).eq(other_seed.due_times(0)));
     }
 
+    #[test]
+    fn a_ramp_of_the_full_size_is_exact_where_it_meets_the_held_part() {
+        let schedule =
+            Schedule { ramp: Duration::from_secs(10), ..schedule(10_000.0, Arrival::Uniform, 100, 30.0) };
+        let all = all_due(&schedule);
+        assert_eq!(all.len(), 400_000);
+        let (rise, rest) = all.split_at(50_000);
+        let (held, fall) = rest.split_at(300_000);
+        // 1 and 100 of 50,000 messages come in a fraction of the time that is the root of theirs.
+        assert_eq!((rise[1], rise[500], rise[12_500]), (44_721_360, 1_000_000_000, 5_000_000_000));
+        assert!(held.iter().zip(0..).all(|(&due_ns, n)| due_ns == 10_000_000_000 + n * 100_000_u64));
+        // Falling is rising in reverse.
+        let mirrored = fall.iter().rev().map(|due_ns| 50_000_000_000 - due_ns);
+        assert!(mirrored.zip(&rise[1..]).all(|(a, &b)| a.abs_diff(b) <= 1));
+        assert_eq!(fall[0], 40_000_000_000);
+    }
+
+    /// As without a ramp it always was: the plain formulas of both laws.
+    #[test]
+    fn without_a_ramp_nothing_is_bent() {
+        let uniform = schedule(777.7, Arrival::Uniform, 3, 2.0);
+        let plain = |n: u64| (n as f64 / 777.7 * 1e9).round() as u64;
+        let expected = (0..).map(|n| plain(1 + 3 * n)).take_while(|&due_ns| due_ns < 2_000_000_000);
+        assert!(uniform.due_times(1).eq(expected));
+
+        let poisson = schedule(777.7, Arrival::Poisson, 3, 2.0);
+        let (mut rng, mut at_ns) = (Xoshiro256PlusPlus::seed_from_u64(mix(7, 1)), 0.0);
+        let plain = std::iter::repeat_with(|| {
+            at_ns += exponential_ns(&mut rng, 777.7 / 3.0);
+            at_ns as u64
+        });
+        assert!(poisson.due_times(1).eq(plain.take_while(|&due_ns| due_ns < 2_000_000_000)));
+    }
+
+    /// In cells of this length the oracle adds up the rate.
+    const CELL_NS: u64 = 10_000;
+
+    /// Counting: how far operational time has come by the end of each cell, by the rate at its middle, which is exact
+    /// for a straight line.
+    fn operational_ns(ramp_cells: u64, held_cells: u64) -> Vec<f64> {
+        let cells = 2 * ramp_cells + held_cells;
+        let share = |cell: u64| {
+            let from_edge = (cell as f64 + 0.5).min((cells - cell) as f64 - 0.5);
+            (from_edge / ramp_cells as f64).min(1.0)
+        };
+        let add = |sum: &mut f64, cell: u64| {
+            *sum += share(cell) * CELL_NS as f64;
+            Some(*sum)
+        };
+        (0..cells).scan(0.0, add).collect()
+    }
+
     proptest! {
+        /// Uniform: message `n` is due in the cell in which the integral of the rate reaches `n`, and there are as many
+        /// as the whole integral holds. Poisson: the instants are those of the process at the full rate, carried over.
+        #[test]
+        fn a_ramp_bends_time_as_the_integral_of_the_rate_does(
+            poisson: bool, rate in 1_u32..20_000, ramp_cells in 1_u64..20_000, held_cells in 1_u64..20_000,
+            connections in 1_u32..5
+        ) {
+            let arrival = if poisson { Arrival::Poisson } else { Arrival::Uniform };
+            let held = Duration::from_nanos(held_cells * CELL_NS);
+            let ramp = Duration::from_nanos(ramp_cells * CELL_NS);
+            let flat = Schedule { duration: held + ramp, ..schedule(f64::from(rate), arrival, connections, 1.0) };
+            let reached_ns = operational_ns(ramp_cells, held_cells);
+            let (flat, bent) = (all_due(&flat), all_due(&Schedule { duration: held, ramp, ..flat }));
+            prop_assert_eq!(bent.len(), flat.len());
+            for (&operational, &due_ns) in flat.iter().zip(&bent) {
+                // Cells are crossed some nanoseconds early or late, by rounding.
+                let cell = reached_ns.partition_point(|&reached| reached < operational as f64) as u64;
+                let from_ns = (cell * CELL_NS).saturating_sub(CELL_NS);
+                prop_assert!((from_ns..=(cell + 2) * CELL_NS).contains(&due_ns), "{operational}: {due_ns}");
+            }
+        }
+
+        /// Each half of a ramp holds half of what the full rate would, and instants keep their order over the seams.
+        #[test]
+        fn a_ramp_adds_half_of_its_length_on_either_side(
+            rate in 1_u32..20_000, ramp_ms in 1_u64..500, held_ms in 1_u64..500, connections in 1_u32..20
+        ) {
+            let ramp = Duration::from_millis(ramp_ms);
+            let schedule = Schedule { ramp, ..schedule(f64::from(rate), Arrival::Uniform, connections, held_ms as f64 / 1e3) };
+            for connection in 0..connections {
+                prop_assert!(schedule.due_times(connection).is_sorted());
+            }
+            let all = all_due(&schedule);
+            let held = schedule.held_ns();
+            // In thousandths of a message, doubled: exact.
+            let [rise, hold] = [u64::from(rate) * ramp_ms, 2 * u64::from(rate) * held_ms];
+            let before = |twice_thousandths: u64| twice_thousandths.div_ceil(2_000) as usize;
+            prop_assert_eq!(all.partition_point(|&due_ns| due_ns < held.start), before(rise));
+            prop_assert_eq!(all.partition_point(|&due_ns| due_ns < held.end), before(rise + hold));
+            prop_assert_eq!(all.len(), before(2 * rise + hold));
+            prop_assert!(all.last().is_none_or(|&last| last < held.end + ramp_ms * 1_000_000));
+        }
+
         #[test]
         fn the_count_is_rate_times_duration(rate in 1_u32..20_000, tenths in 1_u32..30, connections in 1_u32..50) {
             let duration_s = f64::from(tenths) / 10.0;

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use crate::pacer::PacerKind;
 use crate::retry::{PingPolicy, RetryPolicy};
 use crate::schedule::{Arrival, Schedule};
-use crate::units::{Rate, UnitError};
+use crate::units::{self, Rate, UnitError};
 
 /// How load is offered.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -196,6 +196,12 @@ pub enum WorkloadError {
     /// A load that lasts no time.
     #[error("a load of 0 s sends nothing: give a duration above 0")]
     NoDuration,
+    /// Only a rate can rise and fall.
+    #[error("a closed loop has no rate that could rise over {}: give a rate, or no ramp", units::span(*ramp))]
+    RampWithoutRate {
+        /// What was asked for.
+        ramp: Duration,
+    },
     /// A closed loop that never sends.
     #[error("a window of 0 unanswered messages sends nothing: give 1 or more")]
     NoWindow,
@@ -237,8 +243,11 @@ pub struct Workload {
     pub offered: Offered,
     /// Connections over all shards.
     pub connections: u32,
-    /// How long load is offered.
+    /// How long load is offered, at the full rate where there is one.
     pub duration: Duration,
+    /// How long the rate rises from 0 before that, and falls to 0 after it (open loop only): the messages due meanwhile
+    /// are accounted for and not timed.
+    pub ramp: Duration,
     /// The law of arrivals (open loop only).
     pub arrival: Arrival,
     /// Bytes of content a message.
@@ -269,6 +278,7 @@ impl Default for Workload {
             offered: Offered::Max,
             connections: 100,
             duration: Duration::from_secs(10),
+            ramp: Duration::ZERO,
             arrival: Arrival::Uniform,
             payload_bytes: 1_024,
             window: 32,
@@ -301,6 +311,9 @@ impl Workload {
             () if connections == 0 => Err(WorkloadError::NoConnections),
             () if index >= connections => Err(WorkloadError::EmptyShard { index, of, connections }),
             () if self.duration.is_zero() => Err(WorkloadError::NoDuration),
+            () if !self.ramp.is_zero() && self.offered == Offered::Max => {
+                Err(WorkloadError::RampWithoutRate { ramp: self.ramp })
+            }
             () if self.window == 0 => Err(WorkloadError::NoWindow),
             () if self.answer_timeout.is_zero() => Err(WorkloadError::NoAnswerTimeout),
             () if self.retry.is_some_and(|retry| retry.initial.min(retry.cap).is_zero()) => {
@@ -322,8 +335,8 @@ impl Workload {
     #[must_use]
     pub fn schedule(&self) -> Option<Schedule> {
         let rate = self.offered.rate()?;
-        let Self { connections, duration, arrival, seed, .. } = *self;
-        Some(Schedule { rate, arrival, connections, duration, seed })
+        let Self { connections, duration, ramp, arrival, seed, .. } = *self;
+        Some(Schedule { rate, arrival, connections, duration, ramp, seed })
     }
 }
 
@@ -363,6 +376,11 @@ mod tests {
             refused(Workload { answer_timeout: Duration::ZERO, ..base() }),
             WorkloadError::NoAnswerTimeout
         );
+        let ramp = Duration::from_secs(1);
+        let error = refused(Workload { ramp, offered: Offered::Max, ..base() });
+        assert_eq!(error, WorkloadError::RampWithoutRate { ramp });
+        let rate = Offered::Rate(Rate::per_second(1.0).unwrap());
+        assert!(Workload { ramp, offered: rate, ..base() }.validated().is_ok());
         let shard = Shard { index: 3, of: 4 };
         let error = refused(Workload { connections: 3, shard, ..base() });
         assert_eq!(error, WorkloadError::EmptyShard { index: 3, of: 4, connections: 3 });

@@ -45,6 +45,9 @@ pub struct LoadArgs {
     /// How long load is offered [default: 10s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     duration: Option<Duration>,
+    /// How long the rate rises before that, and falls after it; messages due then are counted and not timed
+    #[arg(long, default_value = "0", value_parser = parse_duration, value_name = "DURATION")]
+    ramp: Duration,
     /// Law of arrivals: uniform or poisson [default: uniform]
     #[arg(long)]
     arrival: Option<Arrival>,
@@ -131,6 +134,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         offered: args.rate.unwrap_or(Offered::Rate(load.rate)),
         connections: args.connections.unwrap_or(load.connections),
         duration: args.duration.unwrap_or(load.duration),
+        ramp: args.ramp,
         arrival: args.arrival.map_or_else(|| load.arrival.parse(), Ok).context("load.arrival")?,
         payload_bytes: usize::try_from(args.payload_bytes.unwrap_or(load.payload_bytes))?,
         window: args.window.unwrap_or(load.window) as usize,
@@ -191,6 +195,7 @@ fn flag_of(error: &WorkloadError) -> &'static str {
         WorkloadError::NoConnections => "--connections",
         WorkloadError::EmptyShard { .. } => "--shard",
         WorkloadError::NoDuration => "--duration",
+        WorkloadError::RampWithoutRate { .. } => "--ramp",
         WorkloadError::NoWindow => "--window",
         WorkloadError::PayloadTooLarge { .. } => "--payload-bytes",
         WorkloadError::NoAnswerTimeout => "--answer-timeout",

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::outages::Outages;
-use super::report::{Blocked, ConnectionReport, End};
+use super::report::{Blocked, ConnectionReport, End, Untimed};
 use super::shared::{Phase, Shared, Slot};
 use crate::clock::Clock;
 use crate::dialect::{Answer, Frame, Session};
@@ -54,6 +54,8 @@ pub(super) struct Account<C, D> {
     attempts: Option<DueTimes>,
     blocked: Blocked,
     backpressure_signals: u64,
+    /// What has been sent, and answered, of what was due in a ramp.
+    untimed: Untimed,
     /// What of the time before the last cut is still to be sent: whatever in this range has no class.
     resume: Range<u64>,
     /// Since a cut, until nothing is overdue: what came due meanwhile may leave even after the load's grace.
@@ -78,6 +80,7 @@ impl<C: Clock, D: Session> Account<C, D> {
             attempts: None,
             blocked: Blocked::default(),
             backpressure_signals: 0,
+            untimed: Untimed::default(),
             resume: 0..0,
             catching_up: false,
             outages: Outages::default(),
@@ -102,7 +105,7 @@ impl<C: Clock, D: Session> Account<C, D> {
     /// Ends the schedule where the load ends, which an interruption moves up.
     pub(super) fn truncate(&mut self) {
         if let Pace::Open(due_times) = &mut self.pace {
-            let end_ns = self.shared.end_ns.get() - self.shared.start_ns;
+            let end_ns = self.shared.end_ns.get() - self.shared.origin_ns;
             due_times.truncate(end_ns);
             if let Some(attempts) = &mut self.attempts {
                 attempts.truncate(end_ns);
@@ -141,7 +144,7 @@ impl<C: Clock, D: Session> Account<C, D> {
             Answer::Unattributed => return self.ledger.unattributed(),
             Answer::Ignored => return,
         };
-        if queue_depth.is_some_and(|depth| depth > 0) {
+        if queue_depth.is_some_and(|depth| depth > 0) && received_ns >= self.shared.start_ns {
             let mut recorder = self.shared.recorder.borrow_mut();
             let window = recorder.window_at(received_ns);
             window.queue_depth_max = window.queue_depth_max.max(queue_depth);
@@ -154,6 +157,13 @@ impl<C: Clock, D: Session> Account<C, D> {
     }
 
     fn record_answer(&mut self, flight: Flight, received_ns: u64) {
+        self.shared.settled(received_ns);
+        let timed = self.shared.is_timed(flight.due_ns);
+        self.shared.answered(received_ns, timed);
+        if !timed {
+            self.untimed.answered += 1;
+            return;
+        }
         let mut recorder = self.shared.recorder.borrow_mut();
         let window = recorder.window_at(received_ns);
         window.answered += 1;
@@ -171,20 +181,20 @@ impl<C: Clock, D: Session> Account<C, D> {
         if let Some(latency_ns) = latency_ns {
             self.coarse.record(latency_ns);
         }
-        drop(recorder);
-        self.shared.answered(received_ns);
-        self.shared.settled(received_ns);
     }
 
     fn record_refusal(&mut self, flight: Flight, received_ns: u64) {
+        Shared::<C>::note_first(&self.shared.first_refusal_ns, received_ns);
+        self.shared.settled(received_ns);
+        if !self.shared.is_timed(flight.due_ns) {
+            return;
+        }
         let mut recorder = self.shared.recorder.borrow_mut();
         let window = recorder.window_at(received_ns);
         window.refused += 1;
         if let Some(sent_ns) = flight.sent_ns {
             window.refusal_latency.record(received_ns.saturating_sub(sent_ns));
         }
-        Shared::<C>::note_first(&self.shared.first_refusal_ns, received_ns);
-        self.shared.settled(received_ns);
     }
 
     /// After everything that came until `received_ns`: which outages are over, and what has timed out.
@@ -210,7 +220,7 @@ impl<C: Clock, D: Session> Account<C, D> {
                 if !self.shared.may_send(self.catching_up) {
                     return None;
                 }
-                let due_ns = due_times.peek().map(|due_ns| self.shared.start_ns + due_ns);
+                let due_ns = due_times.peek().map(|due_ns| self.shared.origin_ns + due_ns);
                 let Some(due_ns) = due_ns.filter(|&due_ns| due_ns <= self.shared.tick_ns.get()) else {
                     self.catching_up = false;
                     return None;
@@ -247,6 +257,10 @@ impl<C: Clock, D: Session> Account<C, D> {
             if !self.ledger.sent(sequence, sent_ns) {
                 continue;
             }
+            if !self.shared.is_timed(due_ns) {
+                self.untimed.due += 1;
+                continue;
+            }
             window.sent += 1;
             let Some(due_ns) = due_ns else { continue };
             let late_ns = sent_ns.saturating_sub(due_ns);
@@ -273,7 +287,7 @@ impl<C: Clock, D: Session> Account<C, D> {
         let window = recorder.window_at(now_ns);
         let unsent = self.ledger.counts().sent;
         while let Some((sequence, flight)) = self.ledger.unanswered_from(self.attempted.max(unsent)) {
-            if let Some(due_ns) = flight.due_ns {
+            if let Some(due_ns) = flight.due_ns.filter(|_| self.shared.is_timed(flight.due_ns)) {
                 window.send_lateness.record(now_ns.saturating_sub(due_ns));
             }
             self.attempted = sequence + 1;
@@ -285,10 +299,12 @@ impl<C: Clock, D: Session> Account<C, D> {
             self.attempts = Some(due_times.clone());
         }
         let Some(attempts) = &mut self.attempts else { return };
-        while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.start_ns + due_ns)
+        while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.origin_ns + due_ns)
             && due_ns <= self.shared.tick_ns.get()
         {
-            window.send_lateness.record(now_ns.saturating_sub(due_ns));
+            if self.shared.is_timed(Some(due_ns)) {
+                window.send_lateness.record(now_ns.saturating_sub(due_ns));
+            }
             self.attempted += 1;
             attempts.next();
         }
@@ -360,14 +376,14 @@ impl<C: Clock, D: Session> Account<C, D> {
         if self.slot.reported() {
             return;
         }
-        let sent = self.ledger.counts().sent;
+        let (sent, mut untimed) = (self.ledger.counts().sent, self.untimed);
         self.end_blocked(sent);
         self.outages.count_resends(&self.ledger, &mut self.shared.outages.borrow_mut());
-        let due = match &mut self.pace {
-            // Messages that were queued and never left have been taken from the schedule too.
-            Pace::Open(due_times) => sent + self.ledger.queued() as u64 + due_times.count() as u64,
-            Pace::Closed { .. } => sent,
-        };
+        let mut due = sent;
+        for due_ns in self.unsent(sent) {
+            due += 1;
+            untimed.due += u64::from(!self.shared.is_timed(Some(due_ns)));
+        }
         self.ledger.abandon();
         let mut ledger = std::mem::take(&mut self.ledger);
         if ledger.counts().refused == 0 {
@@ -377,6 +393,7 @@ impl<C: Clock, D: Session> Account<C, D> {
         let report = ConnectionReport {
             index: self.index,
             due,
+            untimed,
             ledger,
             client_id: std::mem::take(&mut self.client_id),
             coarse: std::mem::take(&mut self.coarse),
@@ -387,6 +404,21 @@ impl<C: Clock, D: Session> Account<C, D> {
         self.slot.report(report);
     }
 
+    /// When what never left was due, after the `sent` first messages: what was queued, and what the schedule still
+    /// holds. In a closed loop nothing is due.
+    fn unsent(&self, sent: u64) -> impl Iterator<Item = u64> {
+        let queued = std::iter::successors(self.ledger.unanswered_from(sent), |(sequence, _)| {
+            self.ledger.unanswered_from(sequence + 1)
+        });
+        let scheduled = match &self.pace {
+            Pace::Open(due_times) => Some(due_times.clone()),
+            Pace::Closed { .. } => None,
+        };
+        let origin_ns = self.shared.origin_ns;
+        let scheduled = scheduled.into_iter().flatten().map(move |due_ns| origin_ns + due_ns);
+        queued.filter_map(|(_, flight)| flight.due_ns).chain(scheduled)
+    }
+
     /// What was attempted and still has not left, of `sent` that have, waited in vain: that is waiting too.
     fn end_blocked(&mut self, sent: u64) {
         if self.blocked.since_ns.is_none() {
@@ -394,12 +426,11 @@ impl<C: Clock, D: Session> Account<C, D> {
         }
         let now_ns = self.shared.clock.now_ns();
         self.unblocked(now_ns);
-        self.blocked.messages += self.attempted.saturating_sub(sent);
-        let Pace::Open(due_times) = &self.pace else { return };
-        let first_due_ns = match self.ledger.unanswered_from(sent) {
-            Some((_, queued)) => queued.due_ns,
-            None => due_times.peek().map(|due_ns| self.shared.start_ns + due_ns),
-        };
+        let timed = |due_ns: &u64| self.shared.is_timed(Some(*due_ns));
+        let attempted = usize::try_from(self.attempted.saturating_sub(sent)).unwrap_or(usize::MAX);
+        let waiting = self.unsent(sent).take(attempted).filter(timed).count() as u64;
+        let first_due_ns = self.unsent(sent).find(timed);
+        self.blocked.messages += waiting;
         if let Some(due_ns) = first_due_ns {
             self.blocked.max_ns = self.blocked.max_ns.max(now_ns.saturating_sub(due_ns));
         }

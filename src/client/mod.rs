@@ -43,7 +43,7 @@ use crate::workload::Workload;
 
 use outages::OutageLog;
 use report::{ConnectionReport, count_reason};
-use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
+use worker::{Control, Opened, Plan, Progress, Start, WorkerReport, nanos};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);
@@ -105,9 +105,9 @@ impl Stop {
 /// Where a running load stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadProgress {
-    /// Since the start of the load.
+    /// Since the load began, its ramp included.
     pub elapsed: Duration,
-    /// Until its end; zero while answers are awaited.
+    /// Until its end, its ramp included; zero while answers are awaited.
     pub left: Duration,
     /// Answers so far.
     pub answered: u64,
@@ -130,19 +130,20 @@ impl Observer for () {}
 pub struct LoadMeasurement {
     /// Distinguishes this load's ids.
     pub run_id: String,
-    /// When it started.
+    /// When it started: after the ramp, where it has one.
     pub started_at_unix_ns: u64,
-    /// How long load was offered: the plan's duration, less where it was stopped.
+    /// How long load was offered, without the ramps: the plan's duration, less where it was stopped, zero where that was
+    /// before the rate was reached.
     pub offered_for: Duration,
     /// Whether it was stopped.
     pub stopped: bool,
     /// The counts.
     pub messages: MessageCounts,
-    /// Answers received by the end of the load plus 500 ms.
+    /// Answers to what was due outside the ramps, received by the end of that time plus 500 ms.
     pub achieved: u64,
     /// When what first happened.
     pub moments: Moments,
-    /// All windows in one, with the histograms.
+    /// All windows in one, with the histograms. Like them it knows only what was due outside the ramps.
     pub total: Window,
     /// The seconds.
     pub windows: Vec<WindowSummary>,
@@ -156,7 +157,7 @@ pub struct LoadMeasurement {
     pub outages_not_listed: u64,
     /// Sends that waited for a full socket, or for a connection.
     pub blocked_sends: BlockedSends,
-    /// CPU of the busiest worker's thread ÷ duration of the load, in cores.
+    /// CPU of the busiest worker's thread while the rate was held ÷ that time, in cores.
     pub busiest_worker_cores: Option<f64>,
 }
 
@@ -195,7 +196,8 @@ where
         self
     }
 
-    /// Starts the load at this time of the wall clock, together with other shards, instead of at once.
+    /// Starts the load, with its ramp where it has one, at this time of the wall clock, together with other shards,
+    /// instead of at once.
     #[must_use]
     pub fn start_at_unix_ns(mut self, start_at_unix_ns: u64) -> Self {
         self.start_at_unix_ns = Some(start_at_unix_ns);
@@ -267,12 +269,14 @@ where
             &progress,
         )?;
         let ended_ns = reports.iter().map(|report| report.ended_ns).max().unwrap_or(start_ns);
-        if ended_ns == start_ns {
+        let offered_ns = ended_ns.saturating_sub(start_ns - nanos(self.workload.ramp));
+        if offered_ns == 0 {
             return Err(ClientError::Stopped);
         }
-        let offered_for = Duration::from_nanos(ended_ns.saturating_sub(start_ns));
+        let held_ns = ended_ns.saturating_sub(start_ns).min(nanos(self.workload.duration));
+        let offered_for = Duration::from_nanos(held_ns);
         let (total, windows) = collector.finish();
-        let summed = Summed::of(&self.workload, reports, offered_for, connections);
+        let summed = Summed::of(&self.workload, reports, offered_ns, offered_for, connections);
         Ok(LoadMeasurement {
             run_id,
             started_at_unix_ns: unix_origin_ns + start_ns,
@@ -325,12 +329,14 @@ where
         Ok(counts)
     }
 
+    /// When the rate is reached, on the run's clock.
     fn start_ns(&self, clock: &MonotonicClock, unix_origin_ns: u64) -> u64 {
         let soonest_ns = clock.now_ns() + START_DELAY.as_nanos() as u64;
-        match self.start_at_unix_ns {
+        let origin_ns = match self.start_at_unix_ns {
             Some(wanted) => wanted.saturating_sub(unix_origin_ns).max(soonest_ns),
             None => soonest_ns,
-        }
+        };
+        origin_ns + nanos(self.workload.ramp)
     }
 
     #[allow(
@@ -347,6 +353,9 @@ where
         observer: &mut dyn Observer,
         progress: &Progress,
     ) -> Result<Vec<WorkerReport>, ClientError> {
+        let ramp = self.workload.ramp;
+        let origin_ns = start_ns - nanos(ramp);
+        let duration = self.workload.duration.saturating_add(ramp.saturating_mul(2));
         let mut received = Vec::with_capacity(workers);
         while received.len() < workers {
             match reports.recv_timeout(COLLECT_EVERY) {
@@ -356,12 +365,12 @@ where
                     return Err(ClientError::Worker(io::Error::other("it ended without a report")));
                 }
             }
-            let elapsed_ns = clock.now_ns().saturating_sub(start_ns);
-            collector.collect(elapsed_ns.saturating_sub(SETTLE_NS) / 1_000_000_000);
-            let elapsed = Duration::from_nanos(elapsed_ns);
+            let now_ns = clock.now_ns();
+            collector.collect(now_ns.saturating_sub(start_ns + SETTLE_NS) / 1_000_000_000);
+            let elapsed = Duration::from_nanos(now_ns.saturating_sub(origin_ns));
             observer.progress(&LoadProgress {
                 elapsed,
-                left: self.workload.duration.saturating_sub(elapsed),
+                left: duration.saturating_sub(elapsed),
                 answered: progress.answered.load(Ordering::Relaxed),
                 window: collector.latest().cloned(),
             });
@@ -419,6 +428,7 @@ impl Summed {
     fn of(
         workload: &Workload,
         reports: Vec<WorkerReport>,
+        offered_ns: u64,
         offered_for: Duration,
         connections: ConnectionCounts,
     ) -> Self {
@@ -445,7 +455,7 @@ impl Summed {
         for index in workload.shard_connections() {
             match by_index.remove(&index) {
                 Some(report) => summed.add(report),
-                None => summed.add_unopened(workload, index, offered_for),
+                None => summed.add_unopened(workload, index, offered_ns),
             }
         }
         summed
@@ -463,6 +473,8 @@ impl Summed {
         let counts = *report.ledger.counts();
         self.messages.due += report.due;
         self.messages.unsent += report.due - counts.sent;
+        self.messages.untimed_due += report.untimed.due;
+        self.messages.untimed_answered += report.untimed.answered;
         self.messages.counts.add(&counts);
         self.messages.reorder_distance_max =
             self.messages.reorder_distance_max.max(report.ledger.reorder_distance_max());
@@ -482,21 +494,27 @@ impl Summed {
             }
             count_reason(&mut self.connections.reasons, end.reason, 1);
         }
+        let timed = report.due.max(counts.answered) - report.untimed.due;
         self.per_connection.push(ConnectionSummary {
             connection: report.index,
             due: report.due,
             counts,
-            latency_p95_at_most_us: p95_at_most_us(&report.coarse, report.due.max(counts.answered)),
+            latency_p95_at_most_us: p95_at_most_us(&report.coarse, timed),
         });
     }
 
     /// A connection that was never open: what was due on it is unsent.
-    fn add_unopened(&mut self, workload: &Workload, index: u32, offered_for: Duration) {
-        let due = workload.schedule().map_or(0, |schedule| {
+    fn add_unopened(&mut self, workload: &Workload, index: u32, offered_ns: u64) {
+        let mut due = 0;
+        if let Some(schedule) = workload.schedule() {
+            let held_ns = schedule.held_ns();
             let mut due_times = schedule.due_times(index);
-            due_times.truncate(u64::try_from(offered_for.as_nanos()).unwrap_or(u64::MAX));
-            due_times.count() as u64
-        });
+            due_times.truncate(offered_ns);
+            for due_ns in due_times {
+                due += 1;
+                self.messages.untimed_due += u64::from(!held_ns.contains(&due_ns));
+            }
+        }
         self.messages.due += due;
         self.messages.unsent += due;
         self.per_connection.push(ConnectionSummary {

@@ -26,12 +26,20 @@ const REASONS_KEPT: usize = 20;
 pub(super) struct ConnectionReport {
     pub(super) index: u32,
     pub(super) due: u64,
+    pub(super) untimed: Untimed,
     pub(super) ledger: Ledger,
     pub(super) client_id: String,
     pub(super) coarse: CoarseHistogram,
     pub(super) blocked: Blocked,
     pub(super) reconnects: u64,
     pub(super) end: Option<End>,
+}
+
+/// What was due in a ramp.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Untimed {
+    pub(super) due: u64,
+    pub(super) answered: u64,
 }
 
 /// How long, and for how many messages, the socket was full or the connection was not there.

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use super::in_flight::InFlight;
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
+use super::worker::GRACE_NS;
 use crate::clock::Clock;
 use crate::record::Recorder;
 use crate::result::Moments;
@@ -29,11 +30,15 @@ pub(super) enum Phase {
 /// State of a worker that its connections read and add to.
 pub(super) struct Shared<C> {
     pub(super) clock: C,
-    /// When the load starts; due instants count from here.
+    /// When the load begins, its ramp included; due instants count from here.
+    pub(super) origin_ns: u64,
+    /// When the held part of the load starts, which windows and reports call its start; the origin without a ramp.
     pub(super) start_ns: u64,
+    /// How long that part lasts; moved up by an interruption. Messages due in it are timed, the others only counted.
+    pub(super) held_ns: Cell<u64>,
     /// What the wall clock says when the run's clock says 0.
     pub(super) unix_origin_ns: u64,
-    /// When the load ends; moved up by an interruption.
+    /// When the load ends, its ramp included; moved up by an interruption.
     pub(super) end_ns: Cell<u64>,
     pub(super) phase: Cell<Phase>,
     /// Messages due up to here may be sent; moved on by the worker's pacer.
@@ -44,7 +49,7 @@ pub(super) struct Shared<C> {
     pub(super) answer_timeout_ns: u64,
     /// Answers up to here count as achieved.
     pub(super) cutoff_ns: Cell<u64>,
-    /// Answers received up to the cutoff.
+    /// Answers to timed messages received up to the cutoff.
     pub(super) achieved: Cell<u64>,
     /// All answers received.
     pub(super) answered: Cell<u64>,
@@ -66,9 +71,24 @@ impl<C: Clock> Shared<C> {
         self.unix_origin_ns + now_ns
     }
 
-    /// Seconds since the start of the load; below 0 before it.
+    /// Seconds since the start of the held part of the load; below 0 before it.
     pub(super) fn since_start_s(&self, now_ns: u64) -> f64 {
         (now_ns as f64 - self.start_ns as f64) / 1e9
+    }
+
+    /// Whether a message due at `due_ns` (`None` in a closed loop) is timed.
+    #[inline]
+    pub(super) fn is_timed(&self, due_ns: Option<u64>) -> bool {
+        // What is due before the start wraps round to far beyond the end.
+        due_ns.is_none_or(|due_ns| due_ns.wrapping_sub(self.start_ns) < self.held_ns.get())
+    }
+
+    /// The load ends at `end_ns`: nothing comes due at or after it.
+    pub(super) fn end_early(&self, end_ns: u64) {
+        self.end_ns.set(end_ns);
+        let held_ns = self.held_ns.get().min(end_ns.saturating_sub(self.start_ns));
+        self.held_ns.set(held_ns);
+        self.cutoff_ns.set(self.start_ns + held_ns + GRACE_NS);
     }
 
     /// Whether what came due may still be sent: until the end of the load's grace, by clients that were cut off until
@@ -111,9 +131,9 @@ impl<C: Clock> Shared<C> {
     }
 
     #[inline]
-    pub(super) fn answered(&self, received_ns: u64) {
+    pub(super) fn answered(&self, received_ns: u64, timed: bool) {
         self.answered.set(self.answered.get() + 1);
-        if received_ns <= self.cutoff_ns.get() {
+        if timed && received_ns <= self.cutoff_ns.get() {
             self.achieved.set(self.achieved.get() + 1);
         }
     }

@@ -63,6 +63,7 @@ impl Control {
 
 /// What a worker needs to start the load, given to all at once.
 pub(super) struct Start {
+    /// When the held part begins; a ramp comes before it.
     pub(super) start_ns: u64,
     pub(super) recorder: Recorder,
 }
@@ -84,7 +85,8 @@ pub(super) struct WorkerReport {
     pub(super) moments: Moments,
     /// When load really ended, on the run's clock.
     pub(super) ended_ns: u64,
-    /// CPU seconds of this worker's thread during the load; `None` where the system cannot tell.
+    /// CPU seconds of this worker's thread during the held part of the load; `None` where it never began, or where the
+    /// system cannot tell.
     pub(super) cpu_s: Option<f64>,
 }
 
@@ -197,7 +199,6 @@ where
             });
             tasks.push(tokio::task::spawn_local(Keeper::new(account, ws, self.workload.ping, retry)));
         }
-        let cpu_before_s = thread_cpu_s();
         let answer_timeout_ns = shared.answer_timeout_ns;
         let mut conductor = Conductor {
             sleeper: Sleeper::precise()?,
@@ -207,12 +208,13 @@ where
             control: self.control.clone(),
             progress: Arc::clone(&self.progress),
             published: 0,
+            cpu_s: None,
             shared: Rc::clone(&shared),
             slots: &slots,
         };
         conductor.conduct().await?;
+        let cpu_s = conductor.cpu_s;
         drop(conductor);
-        let cpu_s = thread_cpu_s().zip(cpu_before_s).map(|(after, before)| after - before);
         self.close(&shared, &slots, tasks).await;
         let connections = slots.iter().filter_map(|slot| slot.take_report()).collect();
         let outages = shared.outages.take();
@@ -224,17 +226,21 @@ where
 
     fn shared(&self, start: Start) -> Shared<C> {
         let Start { start_ns, recorder } = start;
-        let end_ns = start_ns + u64::try_from(self.workload.duration.as_nanos()).unwrap_or(u64::MAX / 2);
+        let (held_ns, ramp_ns) = (nanos(self.workload.duration), nanos(self.workload.ramp));
+        let held_end_ns = start_ns + held_ns;
         Shared {
             clock: self.clock.clone(),
+            // Whoever chose the start left room for the ramp.
+            origin_ns: start_ns.saturating_sub(ramp_ns),
             start_ns,
+            held_ns: Cell::new(held_ns),
             unix_origin_ns: self.unix_origin_ns,
-            end_ns: Cell::new(end_ns),
+            end_ns: Cell::new(held_end_ns + ramp_ns),
             phase: Cell::new(Phase::Finishing),
             tick_ns: Cell::new(0),
             expire_ns: Cell::new(0),
             answer_timeout_ns: u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX),
-            cutoff_ns: Cell::new(end_ns + GRACE_NS),
+            cutoff_ns: Cell::new(held_end_ns + GRACE_NS),
             achieved: Cell::new(0),
             first_refusal_ns: Cell::default(),
             first_backpressure_ns: Cell::default(),
@@ -320,34 +326,44 @@ struct Conductor<'a, C> {
     progress: Arc<Progress>,
     /// How many answers have been added to the progress.
     published: u64,
+    /// CPU seconds of this thread during the held part.
+    cpu_s: Option<f64>,
     shared: Rc<Shared<C>>,
     slots: &'a [Rc<Slot>],
 }
 
 impl<C: Clock> Conductor<'_, C> {
     async fn conduct(&mut self) -> std::io::Result<()> {
-        self.sleep_until(self.shared.start_ns).await?;
+        self.sleep_until(self.shared.origin_ns).await?;
         if *self.control.borrow() != Control::Run {
-            self.shared.end_ns.set(self.shared.start_ns);
+            self.shared.end_early(self.shared.origin_ns);
             return Ok(());
         }
         self.shared.phase.set(Phase::Loading);
         self.shared.tick_ns.set(self.shared.clock.now_ns());
         self.slots.iter().for_each(|slot| slot.wake());
-        self.offer().await?;
+        let start_ns = self.shared.start_ns;
+        let held_end_ns = start_ns + self.shared.held_ns.get();
+        self.offer_until(start_ns).await?;
+        if self.shared.end_ns.get() > start_ns {
+            let before_s = thread_cpu_s();
+            self.offer_until(held_end_ns).await?;
+            self.cpu_s = thread_cpu_s().zip(before_s).map(|(after, before)| after - before);
+        }
+        self.offer_until(u64::MAX).await?;
         self.drain().await
     }
 
-    /// Until the end of the load: wakes whoever has a message due.
-    async fn offer(&mut self) -> std::io::Result<()> {
-        let start_ns = self.shared.start_ns;
-        let mut keep_house_ns = start_ns + HOUSEKEEPING_NS;
+    /// Until then, or until the end of the load where that is sooner: wakes whoever has a message due.
+    async fn offer_until(&mut self, until_ns: u64) -> std::io::Result<()> {
+        let origin_ns = self.shared.origin_ns;
+        let mut keep_house_ns = self.shared.clock.now_ns() + HOUSEKEEPING_NS;
         loop {
             let now_ns = self.shared.clock.now_ns();
             self.shared.tick_ns.set(now_ns);
             let slots = self.slots;
-            self.timeline.advance(now_ns.saturating_sub(start_ns), |place| slots[place].wake());
-            let end_ns = self.shared.end_ns.get();
+            self.timeline.advance(now_ns.saturating_sub(origin_ns), |place| slots[place].wake());
+            let end_ns = self.shared.end_ns.get().min(until_ns);
             if now_ns >= end_ns || self.all_reported() {
                 return Ok(());
             }
@@ -356,7 +372,7 @@ impl<C: Clock> Conductor<'_, C> {
                 keep_house_ns = now_ns + HOUSEKEEPING_NS;
             }
             let due_ns =
-                self.timeline.next_due().map_or(u64::MAX, |due_ns| self.pacer.wake_at(start_ns + due_ns));
+                self.timeline.next_due().map_or(u64::MAX, |due_ns| self.pacer.wake_at(origin_ns + due_ns));
             if self.wait_until(due_ns.min(keep_house_ns).min(end_ns)).await? {
                 self.end_early();
             }
@@ -424,11 +440,11 @@ impl<C: Clock> Conductor<'_, C> {
 
     /// The load ends now: nothing comes due any more.
     fn end_early(&mut self) {
-        let now_ns = self.shared.clock.now_ns().max(self.shared.start_ns + 1);
+        // What was due up to the last tick may have left.
+        let now_ns = self.shared.clock.now_ns().max(self.shared.tick_ns.get() + 1);
         if now_ns < self.shared.end_ns.get() {
-            self.shared.end_ns.set(now_ns);
-            self.shared.cutoff_ns.set(now_ns + GRACE_NS);
-            self.timeline.truncate(now_ns - self.shared.start_ns);
+            self.shared.end_early(now_ns);
+            self.timeline.truncate(now_ns - self.shared.origin_ns);
         }
     }
 
@@ -469,6 +485,11 @@ where
             Err(_) => Ok(None),
         }
     })
+}
+
+/// Far enough below the clock's end that instants can be added up.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 8)
 }
 
 #[cfg(target_os = "linux")]

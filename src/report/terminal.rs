@@ -59,9 +59,13 @@ fn verdict(out: &mut String, results: &LoadTestResults) {
 fn offered(out: &mut String, results: &LoadTestResults) {
     let workload = &results.workload;
     let target = workload.target.as_deref().unwrap_or("own server");
+    let ramps = match workload.ramp_s {
+        0.0 => String::new(),
+        ramp_s => format!(" between ramps of {}", units::latency_us(ramp_s * 1e6)),
+    };
     let _ = writeln!(
         out,
-        "\n{target}, dialect {}, {} connections, {} payload, {:.1} s",
+        "\n{target}, dialect {}, {} connections, {} payload, {:.1} s{ramps}",
         workload.dialect,
         units::count(u64::from(workload.connections)),
         units::bytes(workload.payload_bytes as u64),
@@ -69,6 +73,7 @@ fn offered(out: &mut String, results: &LoadTestResults) {
     );
     let achieved = results.throughput.achieved_rate;
     let _ = match results.throughput.offered_rate {
+        None if workload.rate.is_some() => writeln!(out, "  ended while the rate still rose"),
         Some(offered) => writeln!(
             out,
             "  offered   {}\n  achieved  {}  ({})",
@@ -103,6 +108,10 @@ fn counts(out: &mut String, results: &LoadTestResults) {
         units::count(counts.refused),
         units::count(counts.lost)
     );
+    if messages.untimed_due > 0 {
+        let untimed = units::count(messages.untimed_due);
+        let _ = writeln!(out, "            {untimed} of the due in ramps, which are not timed");
+    }
     let oddities = [
         ("late", counts.late),
         ("resent", counts.resent),
@@ -188,39 +197,22 @@ fn row(out: &mut String, name: &str, m: &LatencyMeasurement) {
 
 fn resources(out: &mut String, results: &LoadTestResults) {
     let resources = &results.resources;
+    let loaded_s = results.offered_for_s + 2.0 * results.workload.ramp_s;
     let _ = writeln!(out);
-    side(
-        out,
-        "client",
-        resources.client.as_ref(),
-        results.cost.client_cpu_us_per_message,
-        results.offered_for_s,
-    );
-    side(
-        out,
-        "server",
-        resources.server.as_ref(),
-        results.cost.server_cpu_us_per_message,
-        results.offered_for_s,
-    );
+    side(out, "client", resources.client.as_ref(), results.cost.client_cpu_us_per_message, loaded_s);
+    side(out, "server", resources.server.as_ref(), results.cost.server_cpu_us_per_message, loaded_s);
     if let Some(foreign) = resources.foreign_cpu_cores {
         let _ = writeln!(out, "others      {foreign:.2} cores");
     }
 }
 
-fn side(
-    out: &mut String,
-    name: &str,
-    process: Option<&ProcessSummary>,
-    cost_us: Option<f64>,
-    offered_for_s: f64,
-) {
+fn side(out: &mut String, name: &str, process: Option<&ProcessSummary>, cost_us: Option<f64>, loaded_s: f64) {
     let Some(process) = process else {
         return;
     };
     let mut parts = Vec::new();
     if let Some(cpu_s) = process.cpu_s {
-        parts.push(format!("{:.2} cores", cpu_s / offered_for_s.max(1e-9)));
+        parts.push(format!("{:.2} cores", cpu_s / loaded_s.max(1e-9)));
     }
     if let Some(cost_us) = cost_us {
         parts.push(format!("{} a message", units::latency_us(cost_us)));

@@ -220,6 +220,7 @@ fn summary_of(plan: &LoadPlan, workload: &Workload) -> WorkloadSummary {
         rate: workload.offered.rate().map(|rate| rate.as_per_second()),
         connections: workload.connections,
         duration_s: workload.duration.as_secs_f64(),
+        ramp_s: workload.ramp.as_secs_f64(),
         payload_bytes: workload.payload_bytes,
         request: floodline.then(|| plan.request.name().to_owned()),
         priority: plan.priority.filter(|_| floodline).map(|priority| priority.as_str().to_owned()),
@@ -234,8 +235,11 @@ fn gather(
     workload: WorkloadSummary,
     shard: crate::workload::Shard,
     measured: LoadMeasurement,
-    series: SampleSeries,
+    mut series: SampleSeries,
 ) -> LoadTestResults {
+    // Sampling begins with the ramp, the load's own time after it.
+    series.samples.iter_mut().for_each(|sample| sample.t_s -= workload.ramp_s);
+    let timed_due = measured.messages.due - measured.messages.untimed_due;
     let per_second =
         |messages: u64| messages as f64 / measured.offered_for.max(Duration::from_nanos(1)).as_secs_f64();
     let summary = series.summary;
@@ -252,7 +256,10 @@ fn gather(
         started_at_unix_ns: measured.started_at_unix_ns,
         offered_for_s: measured.offered_for.as_secs_f64(),
         throughput: ThroughputMetrics {
-            offered_rate: workload.rate.map(|_| per_second(measured.messages.due)),
+            offered_rate: workload
+                .rate
+                .filter(|_| !measured.offered_for.is_zero())
+                .map(|_| per_second(timed_due)),
             achieved_rate: per_second(measured.achieved),
         },
         workload,

@@ -105,6 +105,7 @@ fn workload(config: &HighVolumeConfig) -> crate::workload::Workload {
     crate::workload::Workload {
         payload_bytes: usize::try_from(load.payload_bytes).unwrap_or(usize::MAX),
         answer_timeout: load.answer_timeout,
+        ramp: load.ramp,
         seed: load.seed,
         // The configuration has checked these words.
         arrival: load.arrival.parse().unwrap_or_default(),

@@ -37,7 +37,9 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     ];
     let phase = |(name, connections, messages, rate): (&str, u32, u64, Rate)| {
         let duration = Duration::from_secs_f64(messages as f64 / rate.as_per_second());
-        let load = Workload { offered: Offered::Rate(rate), connections, duration, ..workload(config) };
+        // A ramp would add messages: the numbers are what is asked for.
+        let ramp = Duration::ZERO;
+        let load = Workload { offered: Offered::Rate(rate), connections, duration, ramp, ..workload(config) };
         Phase::new(name, Action::Load(load))
     };
     Plan { phases: phases.into_iter().map(phase).collect(), ..Plan::default() }
