@@ -8,6 +8,8 @@ mod clean;
 mod control;
 #[path = "client/hostile.rs"]
 mod hostile;
+#[path = "client/ramp.rs"]
+mod ramp;
 #[path = "client/stalls.rs"]
 mod stalls;
 #[path = "client/support.rs"]

@@ -100,16 +100,18 @@ fn given_back(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: 
     }
 }
 
-/// The slope of live bytes over messages, after the warm-up.
+/// The slope of live bytes over messages, after the warm-up, while the rate is held: it takes other buffers than a ramp.
 fn leak(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: Live) -> CriterionOutcome {
     let limit = config.memory.limits.leak_bytes_per_message;
-    let warm_up_s = config.memory.warm_up.as_secs_f64();
+    let held_from_s = config.load.ramp.as_secs_f64();
+    let judged_s =
+        held_from_s + config.memory.warm_up.as_secs_f64()..held_from_s + config.memory.duration.as_secs_f64();
     let points: Vec<(f64, f64)> = evidence
         .phase("load")
         .map(|phase| &*phase.memory)
         .unwrap_or_default()
         .iter()
-        .filter(|sample| sample.t_s >= warm_up_s)
+        .filter(|sample| judged_s.contains(&sample.t_s))
         .filter_map(|sample| Some((sample.processed? as f64, live(sample)? as f64)))
         .collect();
     let trend = ThroughputAnalyzer::calculate_leak(&points, Confidence::P95).ok();

@@ -22,10 +22,10 @@ use crate::support::{
 };
 
 /// Stops after a while; again, where that is wanted.
-struct StopAfter {
-    stop: Stop,
-    elapsed: Duration,
-    stops: usize,
+pub struct StopAfter {
+    pub stop: Stop,
+    pub elapsed: Duration,
+    pub stops: usize,
 }
 
 impl Observer for StopAfter {
