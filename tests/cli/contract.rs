@@ -31,6 +31,7 @@ const RUN: &[Field] = &[
     ("/workload/rate", NUMBER_OR_NULL),
     ("/workload/connections", INTEGER),
     ("/workload/duration_s", NUMBER),
+    ("/workload/ramp_s", NUMBER),
     ("/workload/payload_bytes", INTEGER),
     ("/workload/arrival", TEXT),
     ("/workload/window", INTEGER),
@@ -41,6 +42,8 @@ const RUN: &[Field] = &[
     ("/messages/due", INTEGER),
     ("/messages/sent", INTEGER),
     ("/messages/unsent", INTEGER),
+    ("/messages/untimed_due", INTEGER),
+    ("/messages/untimed_answered", INTEGER),
     ("/messages/answered", INTEGER),
     ("/messages/refused", INTEGER),
     ("/messages/lost", INTEGER),
@@ -135,16 +138,20 @@ pub fn accounted(run: &Value) {
     assert_eq!(of("sent"), of("answered") + of("refused") + of("lost"), "{}", run["messages"]);
     let missing = run["messages"]["missing_ids"].as_array().unwrap();
     assert_eq!(missing.len() as u64, of("lost").min(100));
-    let windows = run["windows"].as_array().unwrap();
-    for name in ["sent", "answered"] {
-        let sum: u64 = windows.iter().map(|window| window[name].as_u64().unwrap()).sum();
-        assert_eq!(sum, of(name), "the windows' {name}");
-    }
+    assert_eq!(in_windows(run, "answered"), of("answered") - of("untimed_answered"), "the windows' answered");
+    // What of a ramp was never sent is untimed without having been sent.
+    let timed = of("sent").saturating_sub(of("untimed_due"))..=of("due") - of("untimed_due");
+    assert!(timed.contains(&in_windows(run, "sent")), "the windows' sent: {}", run["messages"]);
+}
+
+fn in_windows(run: &Value, name: &str) -> u64 {
+    run["windows"].as_array().unwrap().iter().map(|window| window[name].as_u64().unwrap()).sum()
 }
 
 #[track_caller]
 fn latencies(run: &Value) {
-    let (due, answered) = (count(run, "due"), count(run, "answered"));
+    let due = count(run, "due") - count(run, "untimed_due");
+    let answered = count(run, "answered") - count(run, "untimed_answered");
     assert_eq!(histogram(run, "service_latency").len(), answered);
     if run["workload"]["rate"].is_null() {
         assert_eq!(histogram(run, "latency").len(), 0);
@@ -154,7 +161,7 @@ fn latencies(run: &Value) {
     assert_eq!(histogram(run, "latency").len(), answered);
     assert_eq!(run["latency_us"]["count"], due);
     assert_eq!(run["latency_us"]["censored"], due - answered);
-    assert_eq!(histogram(run, "send_lateness").len(), count(run, "sent"));
+    assert_eq!(histogram(run, "send_lateness").len(), in_windows(run, "sent"));
     if let Some(p50_us) = run["latency_us"]["p50"].as_f64() {
         // Three digits: the histogram's own median is the same value to 1 in 1,000.
         let rank = (due as f64 * 0.5).ceil() / answered as f64;

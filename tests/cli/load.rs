@@ -52,6 +52,18 @@ fn json_on_standard_output_is_one_object_with_every_field() {
 }
 
 #[test]
+fn a_ramp_is_accounted_for_and_said() {
+    let finished = small_load(&["--ramp", "400ms", "--json", "-"]).expect(0);
+    let finished =
+        finished.says(&["between ramps of 400 ms", "due 420 = sent 420", "120 of the due in ramps"]);
+    let run = finished.json();
+    contract::check(&run);
+    assert_eq!((&run["workload"]["ramp_s"], &run["workload"]["duration_s"]), (&0.4.into(), &1.0.into()));
+    assert_eq!((count(&run, "answered"), count(&run, "untimed_answered")), (420, 120));
+    assert_eq!((&run["offered_rate"], &run["latency_us"]["count"]), (&300.0.into(), &300.into()));
+}
+
+#[test]
 fn json_in_a_file_replaces_what_was_there() {
     let file = scratch("result.json");
     std::fs::write(&file, "x".repeat(1 << 20)).unwrap();

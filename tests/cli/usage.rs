@@ -43,6 +43,7 @@ fn a_load_that_sends_nothing_is_refused() {
     refused(&["--connections", "-1"], &["--connections", "-1"]);
     refused(&["--duration", "0"], &["--duration", "0 s"]);
     refused(&["--duration", "10"], &["--duration", "'10'"]);
+    refused(&["--ramp", "1s", "--rate", "max"], &["--ramp", "closed loop"]);
     refused(&["--window", "0"], &["--window", "window of 0"]);
     refused(&["--answer-timeout", "0"], &["--answer-timeout", "0 s"]);
     refused(&["--workers", "0"], &["--workers", "0"]);
