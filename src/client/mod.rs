@@ -43,7 +43,8 @@ use crate::workload::Workload;
 
 use outages::OutageLog;
 use report::{ConnectionReport, count_reason};
-use worker::{Control, Opened, Plan, Progress, Start, WorkerReport, nanos};
+use shared::nanos;
+use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);

@@ -3,16 +3,21 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::in_flight::InFlight;
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
-use super::worker::GRACE_NS;
 use crate::clock::Clock;
 use crate::record::Recorder;
 use crate::result::Moments;
+use crate::workload::Workload;
+
+/// After the end of the load, messages that came due before it may still leave for so long. It is also how long answers
+/// count as achieved (`achieved_rate`).
+pub(super) const GRACE_NS: u64 = 500_000_000;
 
 /// Where a load stands. Later phases compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +72,40 @@ pub(super) struct Shared<C> {
 }
 
 impl<C: Clock> Shared<C> {
+    /// Of a load whose held part starts at `start_ns`, a ramp after the load itself.
+    pub(super) fn new(
+        clock: C,
+        unix_origin_ns: u64,
+        workload: &Workload,
+        start_ns: u64,
+        recorder: Recorder,
+    ) -> Self {
+        let (held_ns, ramp_ns) = (nanos(workload.duration), nanos(workload.ramp));
+        let held_end_ns = start_ns + held_ns;
+        Self {
+            clock,
+            origin_ns: start_ns - ramp_ns,
+            start_ns,
+            held_ns: Cell::new(held_ns),
+            unix_origin_ns,
+            end_ns: Cell::new(held_end_ns + ramp_ns),
+            phase: Cell::new(Phase::Finishing),
+            tick_ns: Cell::new(0),
+            expire_ns: Cell::new(0),
+            answer_timeout_ns: u64::try_from(workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX),
+            cutoff_ns: Cell::new(held_end_ns + GRACE_NS),
+            achieved: Cell::new(0),
+            first_refusal_ns: Cell::default(),
+            first_backpressure_ns: Cell::default(),
+            last_answer_ns: Cell::default(),
+            in_flight: None,
+            answered: Cell::new(0),
+            recorder: RefCell::new(recorder),
+            encode: RefCell::default(),
+            outages: RefCell::default(),
+        }
+    }
+
     pub(super) fn unix_ns(&self, now_ns: u64) -> u64 {
         self.unix_origin_ns + now_ns
     }
@@ -137,6 +176,11 @@ impl<C: Clock> Shared<C> {
             self.achieved.set(self.achieved.get() + 1);
         }
     }
+}
+
+/// Far enough below the clock's end that instants can be added up.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 8)
 }
 
 /// Where a connection and its worker meet.

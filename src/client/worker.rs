@@ -1,6 +1,5 @@
 //! One worker: a thread's worth of connections, and the pacer that wakes them when messages are due.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +16,7 @@ use super::in_flight::InFlight;
 use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
-use super::shared::{Phase, Shared, Slot};
+use super::shared::{GRACE_NS, Phase, Shared, Slot};
 use super::transport::Tapped;
 use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
@@ -34,9 +33,6 @@ const HANDSHAKES_AT_ONCE: usize = 32;
 const HOUSEKEEPING_NS: u64 = 50_000_000;
 /// A time-out is noticed at most this late, a twentieth of its length where that is less.
 const MAX_EXPIRE_STEP_NS: u64 = 1_000_000_000;
-/// After the end of the load, messages that came due before it may still leave for so long. It is also how long answers
-/// count as achieved (`achieved_rate`).
-pub(super) const GRACE_NS: u64 = 500_000_000;
 /// After the last answer, stragglers (second answers, above all) are awaited for so long.
 const LINGER_NS: u64 = 100_000_000;
 /// Sets the random delays of reconnects apart from everything else that the seed decides.
@@ -174,7 +170,10 @@ where
         ready: Ready<K::Stream, C>,
         start: Start,
     ) -> std::io::Result<WorkerReport> {
-        let shared = Rc::new(self.shared(start));
+        let Start { start_ns, recorder } = start;
+        let clock = self.clock.clone();
+        let shared = Shared::new(clock, self.unix_origin_ns, &self.workload, start_ns, recorder);
+        let shared = Rc::new(Shared { in_flight: self.in_flight.clone(), ..shared });
         let slots: Vec<Rc<Slot>> = ready.open.iter().map(|_| Rc::default()).collect();
         let mut timeline = Vec::new();
         let mut tasks = Vec::with_capacity(slots.len());
@@ -222,35 +221,6 @@ where
         shared.recorder.borrow_mut().finish();
         let moments = shared.moments();
         Ok(WorkerReport { connections, outages, achieved, moments, ended_ns, cpu_s })
-    }
-
-    fn shared(&self, start: Start) -> Shared<C> {
-        let Start { start_ns, recorder } = start;
-        let (held_ns, ramp_ns) = (nanos(self.workload.duration), nanos(self.workload.ramp));
-        let held_end_ns = start_ns + held_ns;
-        Shared {
-            clock: self.clock.clone(),
-            // Whoever chose the start left room for the ramp.
-            origin_ns: start_ns.saturating_sub(ramp_ns),
-            start_ns,
-            held_ns: Cell::new(held_ns),
-            unix_origin_ns: self.unix_origin_ns,
-            end_ns: Cell::new(held_end_ns + ramp_ns),
-            phase: Cell::new(Phase::Finishing),
-            tick_ns: Cell::new(0),
-            expire_ns: Cell::new(0),
-            answer_timeout_ns: u64::try_from(self.workload.answer_timeout.as_nanos()).unwrap_or(u64::MAX),
-            cutoff_ns: Cell::new(held_end_ns + GRACE_NS),
-            achieved: Cell::new(0),
-            first_refusal_ns: Cell::default(),
-            first_backpressure_ns: Cell::default(),
-            last_answer_ns: Cell::default(),
-            in_flight: self.in_flight.clone(),
-            answered: Cell::new(0),
-            recorder: RefCell::new(recorder),
-            encode: RefCell::default(),
-            outages: RefCell::default(),
-        }
     }
 
     /// Lets every connection hand in its report and say goodbye.
@@ -485,11 +455,6 @@ where
             Err(_) => Ok(None),
         }
     })
-}
-
-/// Far enough below the clock's end that instants can be added up.
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 8)
 }
 
 #[cfg(target_os = "linux")]

@@ -27,7 +27,9 @@ const HIGH: &str = "overload.high";
 
 fn plan(config: &HighVolumeConfig) -> Plan {
     let case = &config.backpressure;
-    let common = Workload { answer_timeout: case.answer_timeout, ..workload(config) };
+    // The overload is a number of messages, and begins at once.
+    let ramp = Duration::ZERO;
+    let common = Workload { answer_timeout: case.answer_timeout, ramp, ..workload(config) };
     let baseline = Workload {
         offered: Offered::Rate(case.baseline_rate),
         connections: case.connections,

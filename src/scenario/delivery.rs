@@ -45,6 +45,8 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         retry: Some(RetryPolicy::default()),
         ping: Some(pings(config)),
         connect_timeout: config.recovery.peer_dead_after,
+        // Faults strike at moments of a load that does not change.
+        ramp: Duration::ZERO,
         ..workload(config)
     };
     let load = Load { request: RequestKind::UserMessage, route: Route::Faulty, ..Load::new(LOAD, retrying) };

@@ -100,7 +100,7 @@ fn given_back(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: 
     }
 }
 
-/// The slope of live bytes over messages, after the warm-up, while the rate is held: it takes other buffers than a ramp.
+/// The slope of live bytes over messages, after the warm-up, while the rate is held: a ramp needs fewer buffers.
 fn leak(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: Live) -> CriterionOutcome {
     let limit = config.memory.limits.leak_bytes_per_message;
     let held_from_s = config.load.ramp.as_secs_f64();

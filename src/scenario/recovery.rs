@@ -135,6 +135,8 @@ fn load(
         ping: Some(pings(config)),
         // An attempt through a silent network is given up as a silent connection is.
         connect_timeout: case.peer_dead_after,
+        // Faults strike at moments of a load that does not change.
+        ramp: Duration::ZERO,
         ..workload(config)
     };
     Load { request: RequestKind::UserMessage, ..Load::new(name, workload) }

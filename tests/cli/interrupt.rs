@@ -39,6 +39,21 @@ fn one_ends_the_load_and_reports_what_was_measured() {
 }
 
 #[test]
+fn in_the_rise_of_a_ramp_all_is_counted_and_no_rate_is_told() {
+    let server = TestServer::echo();
+    let load = endless(&server.url, &["--ramp", "20s"]);
+    server.await_messages(20);
+    load.signal(Signal::SIGINT);
+    let run = load.wait().expect(130).says(&["ended while the rate still rose"]).json();
+    contract::check(&run);
+    assert!(run["offered_rate"].is_null() && run["latency_us"]["p50"].is_null(), "{run}");
+    assert!(count(&run, "answered") >= 20);
+    for name in ["due", "untimed_due", "untimed_answered"] {
+        assert_eq!(count(&run, name), count(&run, "answered"), "{name}");
+    }
+}
+
+#[test]
 fn two_end_it_at_once_though_answers_are_awaited() {
     let server = TestServer::silent();
     let mut load = endless(&server.url, &["--answer-timeout", "1h"]);

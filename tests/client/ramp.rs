@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use floodline::client::{LoadMeasurement, Stop};
-use floodline::dialect::{DialectKind, RequestKind};
 use floodline::result::LoadTestResults;
 use floodline::run::{LoadPlan, Peer as RunPeer, run_load};
 use floodline::schedule::Arrival;
@@ -104,14 +103,11 @@ fn results_of(act: fn(u64) -> Option<bool>) -> LoadTestResults {
         });
         let answer_timeout = Duration::from_secs(2);
         let plan = LoadPlan {
-            workload: Workload { answer_timeout, ..ramped(200.0, 1, 0.5, 0.5) },
-            peer: RunPeer::At { target: peer.target(), pid: None },
-            dialect: DialectKind::Floodline,
-            request: RequestKind::default(),
-            priority: None,
-            token: None,
             workers: Some(1),
-            start_at_unix_ns: None,
+            ..LoadPlan::new(
+                Workload { answer_timeout, ..ramped(200.0, 1, 0.5, 0.5) },
+                RunPeer::At { target: peer.target(), pid: None },
+            )
         };
         run_load(&plan, &Stop::default(), &mut ()).unwrap()
     })
