@@ -327,6 +327,9 @@ pub struct ConnectionSummary {
     /// Its counts.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Its answers that came by the end of the load plus 500 ms.
+    #[serde(default)]
+    pub achieved: u64,
     /// Upper bound of its 95th percentile from due (or from send in a closed loop), by coarse buckets, censored
     /// messages above all.
     pub latency_p95_at_most_us: Option<f64>,

@@ -48,6 +48,8 @@ pub(super) struct Account<C, D> {
     client_id: String,
     ledger: Ledger,
     coarse: CoarseHistogram,
+    /// Answers that came in time to count as achieved.
+    achieved: u64,
     /// The send lateness of every sequence below this has been recorded.
     attempted: u64,
     /// Runs ahead of the schedule while sending is blocked: the instants from `attempted` on, behind the backlog.
@@ -76,6 +78,7 @@ impl<C: Clock, D: Session> Account<C, D> {
             client_id,
             ledger: Ledger::default(),
             coarse: CoarseHistogram::default(),
+            achieved: 0,
             attempted: 0,
             attempts: None,
             blocked: Blocked::default(),
@@ -159,7 +162,7 @@ impl<C: Clock, D: Session> Account<C, D> {
     fn record_answer(&mut self, flight: Flight, received_ns: u64) {
         self.shared.settled(received_ns);
         let timed = self.shared.is_timed(flight.due_ns);
-        self.shared.answered(received_ns, timed);
+        self.achieved += u64::from(self.shared.answered(received_ns, timed));
         if !timed {
             self.untimed.answered += 1;
             return;
@@ -396,6 +399,7 @@ impl<C: Clock, D: Session> Account<C, D> {
             untimed,
             ledger,
             client_id: std::mem::take(&mut self.client_id),
+            achieved: self.achieved,
             coarse: std::mem::take(&mut self.coarse),
             blocked: self.blocked,
             reconnects: self.outages.reconnects,

@@ -500,6 +500,7 @@ impl Summed {
             connection: report.index,
             due: report.due,
             counts,
+            achieved: report.achieved,
             latency_p95_at_most_us: p95_at_most_us(&report.coarse, timed),
         });
     }
@@ -522,6 +523,7 @@ impl Summed {
             connection: index,
             due,
             counts: Counts::default(),
+            achieved: 0,
             latency_p95_at_most_us: None,
         });
     }

@@ -29,6 +29,7 @@ pub(super) struct ConnectionReport {
     pub(super) untimed: Untimed,
     pub(super) ledger: Ledger,
     pub(super) client_id: String,
+    pub(super) achieved: u64,
     pub(super) coarse: CoarseHistogram,
     pub(super) blocked: Blocked,
     pub(super) reconnects: u64,

@@ -169,12 +169,15 @@ impl<C: Clock> Shared<C> {
         first_ns.set(first_ns.get().or(Some(now_ns)));
     }
 
+    /// Counts an answer; whether it came in time to count as achieved.
     #[inline]
-    pub(super) fn answered(&self, received_ns: u64, timed: bool) {
+    pub(super) fn answered(&self, received_ns: u64, timed: bool) -> bool {
         self.answered.set(self.answered.get() + 1);
-        if timed && received_ns <= self.cutoff_ns.get() {
+        let in_time = timed && received_ns <= self.cutoff_ns.get();
+        if in_time {
             self.achieved.set(self.achieved.get() + 1);
         }
+        in_time
     }
 }
 

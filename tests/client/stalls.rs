@@ -159,3 +159,27 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
         assert_eq!(results.messages.missing_ids.len() as u64, counts.lost.min(100));
     });
 }
+
+#[test]
+fn an_answer_that_comes_after_the_grace_is_answered_but_not_achieved() {
+    within_patience(|| {
+        // The second connection is answered more than a second after the grace of half a second has ended.
+        let peer = Peer::start(|stream, place| async move {
+            let mut ws = accept_async(stream).await.unwrap();
+            let mut late = place == 1;
+            while let Some(Ok(message)) = ws.next().await {
+                let Message::Text(text) = message else { continue };
+                if std::mem::take(&mut late) {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                if ws.send(Message::text(Asked::read_answer(&text))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let measured = offer(open_loop(100.0, 2, 0.2), &peer.target());
+        let late: Vec<_> = measured.per_connection.iter().filter(|c| c.achieved == 0).collect();
+        assert!(late.iter().any(|c| c.counts.answered == 10), "{:?}", measured.per_connection);
+        assert_eq!(measured.messages.counts.answered, 20);
+    });
+}

@@ -268,6 +268,8 @@ pub fn assert_accounted(measured: &LoadMeasurement) {
     assert_eq!(summed, *counts);
     assert_eq!(measured.per_connection.iter().map(|c| c.due).sum::<u64>(), messages.due);
     assert!(measured.achieved <= answered);
+    assert!(measured.per_connection.iter().all(|c| c.achieved <= c.counts.answered));
+    assert_eq!(measured.per_connection.iter().map(|c| c.achieved).sum::<u64>(), measured.achieved);
     assert_eq!(messages.missing_ids.len() as u64, counts.lost.min(100));
     // Every message is attempted at most once, so nothing that waits behind a full socket is late twice.
     assert!(total.send_lateness.len() <= messages.due - messages.untimed_due);
