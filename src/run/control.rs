@@ -36,6 +36,17 @@ pub enum ControlError {
     },
 }
 
+impl ControlError {
+    /// Whether it is we who cannot ask, whatever the server would answer.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Runtime(_) | Self::Connect(ConnectError::NoRoots { .. } | ConnectError::UnusableToken)
+        )
+    }
+}
+
 /// Asks a server for its statistics.
 pub struct ControlConnection {
     runtime: Runtime,

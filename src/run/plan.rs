@@ -86,6 +86,9 @@ pub struct Venue {
 /// What executing a plan brought to light, a phase each.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
+    /// Whether the server was our own, so that whatever it cannot be asked is a failure.
+    #[serde(default)]
+    pub own_server: bool,
     /// In the plan's order.
     pub phases: Vec<PhaseEvidence>,
     /// How often each id was processed, by the execution journal of our own server where it kept one.
@@ -93,7 +96,7 @@ pub struct Evidence {
 }
 
 /// What one phase brought to light.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseEvidence {
     /// The phase's name.
     pub name: String,
@@ -103,6 +106,9 @@ pub struct PhaseEvidence {
     pub memory: Vec<MemorySample>,
     /// What a scene brought to light.
     pub scene: Option<SceneEvidence>,
+    /// Why the server did not tell its statistics, or no more of them, where the phase asked.
+    #[serde(default)]
+    pub stats_error: Option<String>,
 }
 
 /// The memory of both sides at one moment.
@@ -149,7 +155,7 @@ impl PhaseEvidence {
     /// Nothing seen yet of the phase of that name.
     #[must_use]
     pub fn of(name: impl Into<String>) -> Self {
-        Self { name: name.into(), run: None, memory: Vec::new(), scene: None }
+        Self { name: name.into(), ..Self::default() }
     }
 
     /// Its loads, with their names.
@@ -174,7 +180,7 @@ pub enum PlanError {
         /// What went wrong.
         source: RunError,
     },
-    /// The server cannot be asked.
+    /// We cannot ask the server: no fault of its own, and so no evidence.
     #[error("phase `{phase}`: {source}")]
     Control {
         /// Which phase.
@@ -220,7 +226,7 @@ pub fn execute(
     args.extend(state.as_ref().map(|dir| format!("--state={}", dir.path().display())));
     let host = Host::of(&venue.peer, &args)?;
     let stage = Stage { venue, host: &host, stop };
-    let mut evidence = Evidence::default();
+    let mut evidence = Evidence { own_server: own, ..Evidence::default() };
     for phase in &plan.phases {
         if stop.is_stopped() {
             return Err(PlanError::Stopped);
@@ -247,28 +253,27 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn perform(&self, phase: &Phase, observer: &mut dyn PlanObserver) -> Result<PhaseEvidence, PlanError> {
-        let control_error = |source| PlanError::Control { phase: phase.name.clone(), source };
         let mut seen = PhaseEvidence::of(&phase.name);
         match &phase.action {
             Action::Load(workload) => seen.run = Some(self.load(phase, workload, observer)?),
             Action::WatchedLoad(workload) => {
-                let control = self.control().map_err(control_error)?;
-                let (run, memory) = watched(control, || self.load(phase, workload, observer));
+                let control = asked(phase, self.control())?;
+                let (run, watched) = watched(control, || self.load(phase, workload, observer));
                 seen.run = Some(run?);
-                seen.memory = memory;
+                (seen.memory, seen.stats_error) = watched;
             }
             Action::Scene(scene) => {
                 seen.scene = Some(scene::play(scene, self.host, self.venue, self.stop, observer)?);
             }
             Action::Idle(span) => self.idle(*span),
             Action::Stats => {
-                let stats = self.control().and_then(|mut control| control.stats()).map_err(control_error)?;
-                seen.memory.push(memory_sample(0.0, &stats));
+                let stats = self.control().and_then(|mut control| control.stats());
+                seen.asked_once(asked(phase, stats)?);
             }
             Action::Purge => {
                 allocator::purge();
-                let stats = self.control().and_then(|mut control| control.purge()).map_err(control_error)?;
-                seen.memory.push(memory_sample(0.0, &stats));
+                let stats = self.control().and_then(|mut control| control.purge());
+                seen.asked_once(asked(phase, stats)?);
             }
         }
         Ok(seen)
@@ -310,25 +315,51 @@ impl Stage<'_> {
     }
 }
 
-/// Reads the memory of both sides while `load` runs.
-fn watched<T>(mut control: ControlConnection, load: impl FnOnce() -> T) -> (T, Vec<MemorySample>) {
+/// What the server told, or why it told nothing: that is evidence, unless it is we who cannot ask.
+fn asked<T>(phase: &Phase, told: Result<T, ControlError>) -> Result<Result<T, String>, PlanError> {
+    match told {
+        Err(source) if source.is_ours() => Err(PlanError::Control { phase: phase.name.clone(), source }),
+        told => Ok(told.map_err(|error| error.to_string())),
+    }
+}
+
+impl PhaseEvidence {
+    fn asked_once(&mut self, told: Result<PerformanceStats, String>) {
+        match told {
+            Ok(stats) => self.memory.push(memory_sample(0.0, &stats)),
+            Err(error) => self.stats_error = Some(error),
+        }
+    }
+}
+
+/// Memory over time, and why it ended before the load did.
+type Series = (Vec<MemorySample>, Option<String>);
+
+/// Reads the memory of both sides while `load` runs, which it does also where there is nobody to ask.
+fn watched<T>(control: Result<ControlConnection, String>, load: impl FnOnce() -> T) -> (T, Series) {
+    let mut control = match control {
+        Ok(control) => control,
+        Err(error) => return (load(), (Vec::new(), Some(error))),
+    };
     let (done, wait) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let watcher = scope.spawn(move || {
             let begun = Instant::now();
             let mut samples = Vec::new();
-            // A server that stops answering is noticed by the load; here it only ends the series.
-            while let Ok(stats) = control.stats() {
-                samples.push(memory_sample(begun.elapsed().as_secs_f64(), &stats));
+            loop {
+                match control.stats() {
+                    Ok(stats) => samples.push(memory_sample(begun.elapsed().as_secs_f64(), &stats)),
+                    Err(error) => return (samples, Some(error.to_string())),
+                }
                 if !matches!(wait.recv_timeout(WATCH_EVERY), Err(RecvTimeoutError::Timeout)) {
-                    break;
+                    return (samples, None);
                 }
             }
-            samples
         });
         let outcome = load();
         drop(done);
-        (outcome, watcher.join().unwrap_or_default())
+        let ended = |_| (Vec::new(), Some("the watch over the statistics panicked".to_owned()));
+        (outcome, watcher.join().unwrap_or_else(ended))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::comparison::{p95_as_before, rate_as_before};
-use super::criteria::{Timed, counted, shown};
+use super::criteria::{Timed, counted};
 use super::load::{connections_over, counting_over};
 use super::{Case, flag, workload};
 use crate::config::HighVolumeConfig;
@@ -116,7 +116,7 @@ fn overflow(config: &HighVolumeConfig, scene: &SceneEvidence, normal: &LoadTestR
     let timed = Timed {
         name: "overflow",
         limit: allowed,
-        measured: units::latency_us(after_s.max(0.0) * 1e6),
+        measured: Some(units::latency_us(after_s.max(0.0) * 1e6)),
         holds: after_s <= limit.as_secs_f64(),
         lateness_limit: limit,
         evidence: vec![format!("full at {full_s:.3} s, first refusal at {refused_s:.3} s")],
@@ -138,7 +138,7 @@ fn signal(config: &HighVolumeConfig, normal: &LoadTestResults) -> CriterionOutco
     let timed = Timed {
         name: "signal",
         limit: allowed,
-        measured: units::latency_us(after_s.max(0.0) * 1e6),
+        measured: Some(units::latency_us(after_s.max(0.0) * 1e6)),
         holds: after_s <= limit.as_secs_f64(),
         lateness_limit: limit,
         evidence: vec![format!("first refusal at {refused_s:.3} s, signal at {signal_s:.3} s")],
@@ -193,7 +193,7 @@ fn high_priority_first(
     let timed = Timed {
         name: NAME,
         limit: format!("under the normal P1, {}", units::latency_us(normal_us)),
-        measured: units::latency_us(high_us),
+        measured: Some(units::latency_us(high_us)),
         holds: high_us < normal_us,
         lateness_limit: Duration::from_secs_f64(normal_us / 1e6),
         evidence: Vec::new(),
@@ -223,7 +223,7 @@ fn queue_empty(
     let timed = Timed {
         name: "queue_empty",
         limit: allowed,
-        measured: shown(empty_s, |s| units::latency_us(s * 1e6)),
+        measured: empty_s.map(|s| units::latency_us(s * 1e6)),
         holds: empty_s.is_some_and(|s| s <= limit.as_secs_f64()),
         lateness_limit: limit,
         evidence: scene.stats_error.iter().map(|error| format!("by the answers alone: {error}")).collect(),
@@ -233,7 +233,7 @@ fn queue_empty(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
     use crate::ledger::Counts;
     use crate::record::Window;
@@ -299,7 +299,7 @@ mod tests {
         scene.runs = vec![named(NORMAL, normal), named(HIGH, high)];
         let overload = PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of("overload") };
         let phases = vec![loaded("before", before), overload, loaded("after", after)];
-        judged(&CASE, &Evidence { phases, ..Evidence::default() })
+        judged(&CASE, &seen(phases))
     }
 
     #[test]

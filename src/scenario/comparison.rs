@@ -20,7 +20,7 @@ pub(super) fn rate_as_before(
     let timed = Timed {
         name,
         limit: format!("{} ± {}", units::per_second(was), units::percent(change_ratio)),
-        measured: units::per_second(is),
+        measured: Some(units::per_second(is)),
         // Nothing achieved before is nothing to compare with.
         holds: was > 0.0 && (is - was).abs() <= allowed,
         lateness_limit: ACHIEVED_GRACE,
@@ -42,7 +42,7 @@ pub(super) fn rate_kept(
     let timed = Timed {
         name,
         limit: format!("less than {} under {}", units::percent(fall_ratio), units::per_second(expected)),
-        measured: units::per_second(achieved),
+        measured: Some(units::per_second(achieved)),
         holds: expected > 0.0 && achieved > (1.0 - fall_ratio) * expected,
         lateness_limit: ACHIEVED_GRACE,
         evidence: Vec::new(),
@@ -72,7 +72,7 @@ pub(super) fn p95_as_before(
     let timed = Timed {
         name,
         limit: allowed,
-        measured: units::latency_us(us),
+        measured: Some(units::latency_us(us)),
         holds: us < limit_us,
         lateness_limit: Duration::from_secs_f64(limit_us / 1e6),
         evidence: vec![format!("{} before", units::latency_us(was_us))],

@@ -1,11 +1,12 @@
 //! Case 6: does every connection get its share, however many there are?
 
-use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, under};
+use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, told, under};
 use super::load::{achieved_rate, connections_over, counting_over};
 use super::{Case, workload};
 use crate::analysis::ThroughputAnalyzer;
+use crate::analysis::spread::SampleError;
 use crate::config::HighVolumeConfig;
-use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
+use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{Action, Evidence, Phase, Plan};
 use crate::units::{self, Rate};
 use crate::workload::{Offered, Workload};
@@ -53,10 +54,10 @@ fn at_step(
     connections_asked: u32,
     run: &LoadTestResults,
 ) -> Vec<CriterionOutcome> {
-    let mut criteria: Vec<CriterionOutcome> = achieved_rate(run, &config.limits).into_iter().collect();
-    criteria.extend(fairness(config, run));
+    let mut criteria = vec![achieved_rate(run, &config.limits)];
+    criteria.extend(fairness(config, connections_asked, run));
     if connections_asked == config.connection_scaling.limits.p95_at_connections {
-        criteria.push(p95_of_each(config, run));
+        criteria.push(p95_of_each(config, connections_asked, run));
     }
     for criterion in &mut criteria {
         criterion.name = format!("{}@{connections_asked}", criterion.name);
@@ -65,52 +66,67 @@ fn at_step(
 }
 
 /// Every single connection's P95; the buckets of a connection have the limit of 100 ms as a bound.
-fn p95_of_each(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
+fn p95_of_each(config: &HighVolumeConfig, connections_asked: u32, run: &LoadTestResults) -> CriterionOutcome {
     let limit = config.connection_scaling.limits.p95;
     let limit_us = limit.as_secs_f64() * 1e6;
-    let of_each = || {
-        run.per_connection.iter().map(|connection| (connection.latency_p95_at_most_us, connection.connection))
-    };
+    let known: Vec<(u32, f64)> =
+        run.per_connection.iter().filter_map(|c| Some((c.connection, c.latency_p95_at_most_us?))).collect();
+    let unknown = (connections_asked as usize).saturating_sub(known.len());
     // A bucket's upper bound is exclusive, so a bound that equals the limit is under it.
-    let above: Vec<u32> = of_each()
-        .filter(|(p95_us, _)| p95_us.is_none_or(|us| us > limit_us))
-        .map(|(_, index)| index)
-        .collect();
-    let worst = of_each().filter_map(|(p95_us, _)| p95_us).max_by(f64::total_cmp);
-    let first: Vec<String> = above.iter().take(3).map(ToString::to_string).collect();
+    let above: Vec<String> =
+        known.iter().filter(|(_, us)| *us > limit_us).map(|(index, _)| index.to_string()).collect();
+    let worst = known.iter().map(|&(_, us)| us).max_by(f64::total_cmp).filter(|_| unknown == 0);
+    let evidence = if unknown > 0 {
+        let without = run.per_connection.iter().find(|c| c.latency_p95_at_most_us.is_none());
+        let such_as = without.map(|c| format!(", such as {}", c.connection)).unwrap_or_default();
+        format!("none of {unknown} connections{such_as}")
+    } else {
+        let first = &above[..above.len().min(3)];
+        format!("{} connections above, such as {}", above.len(), first.join(", "))
+    };
     let timed = Timed {
         name: "latency_p95_of_each",
         limit: under(units::span(limit)),
-        measured: shown(worst, |us| format!("worst at most {}", units::latency_us(us))),
-        holds: above.is_empty() && worst.is_some(),
+        measured: worst.map(|us| format!("worst at most {}", units::latency_us(us))),
+        holds: above.is_empty(),
         lateness_limit: limit,
-        evidence: vec![format!("{} connections above, such as {}", above.len(), first.join(", "))],
+        evidence: vec![evidence],
     };
     timed.outcome(&config.limits, &[run])
 }
 
-fn fairness(config: &HighVolumeConfig, run: &LoadTestResults) -> Vec<CriterionOutcome> {
+/// Whether all got their share in time: of a load that has ended everybody gets everything in the end, also who was
+/// starved. Because in time is a matter of time, a machine or a generator that was in doubt leaves these in doubt too.
+fn fairness(
+    config: &HighVolumeConfig,
+    connections_asked: u32,
+    run: &LoadTestResults,
+) -> [CriterionOutcome; 2] {
     let limits = &config.connection_scaling.limits;
-    let served: Vec<f64> =
-        run.per_connection.iter().map(|connection| connection.counts.answered as f64).collect();
-    let fairness = ThroughputAnalyzer::calculate_fairness(&served).ok();
-    let lowest = ThroughputAnalyzer::calculate_lowest_share(&served).ok();
-    let least = run.per_connection.iter().min_by_key(|connection| connection.counts.answered);
-    let evidence: Vec<String> = least
-        .map(|least| {
-            format!("connection {} got {} answers", least.connection, units::count(least.counts.answered))
-        })
-        .into_iter()
-        .collect();
-    let timed = |name, limit: f64, value: Option<f64>| {
-        let limit_text = format!("at least {limit}");
-        let measured = shown(value, |value| format!("{value:.4}"));
-        let holds = value.is_some_and(|value| value >= limit);
-        let evidence = evidence.clone();
-        Timed { name, limit: limit_text, measured, holds, lateness_limit: ACHIEVED_GRACE, evidence }
-            .outcome(&config.limits, &[run])
+    let mut served: Vec<f64> =
+        run.per_connection.iter().map(|connection| connection.achieved as f64).collect();
+    // A connection that nothing is known of got nothing.
+    served.resize(served.len().max(connections_asked as usize), 0.0);
+    let fairness = ThroughputAnalyzer::calculate_fairness(&served);
+    let lowest = ThroughputAnalyzer::calculate_lowest_share(&served);
+    let least = run.per_connection.iter().min_by_key(|connection| connection.achieved);
+    let least = least.map(|least| {
+        let [achieved, due] = [least.achieved, least.due].map(units::count);
+        format!("connection {} got {achieved} answers of {due} in time", least.connection)
+    });
+    let timed = |name, limit: f64, value: Result<f64, SampleError>| {
+        let why_none = value.as_ref().err().map(ToString::to_string);
+        let timed = Timed {
+            name,
+            limit: format!("at least {limit}"),
+            measured: value.as_ref().ok().map(|value| format!("{value:.4}")),
+            holds: value.is_ok_and(|value| value >= limit),
+            lateness_limit: ACHIEVED_GRACE,
+            evidence: why_none.into_iter().chain(least.clone()).collect(),
+        };
+        timed.outcome(&config.limits, &[run])
     };
-    vec![timed("fairness", limits.fairness, fairness), timed("lowest_share", limits.median_ratio, lowest)]
+    [timed("fairness", limits.fairness, fairness), timed("lowest_share", limits.median_ratio, lowest)]
 }
 
 /// Throughput must be linear in connections.
@@ -133,21 +149,29 @@ fn memory(steps: &[(u32, &LoadTestResults)]) -> CriterionOutcome {
     };
     let client = side(|run| run.resources.client.as_ref()?.peak_rss_bytes);
     let server = side(|run| run.resources.server.as_ref()?.peak_rss_bytes);
-    CriterionOutcome {
-        name: "memory_per_connection".to_owned(),
-        limit: "told".to_owned(),
-        measured: format!("client {}, server {}", shown(client, |text| text), shown(server, |text| text)),
-        verdict: Verdict::Pass,
-        evidence: Vec::new(),
-    }
+    let missing: Vec<&str> = [("client", &client), ("server", &server)]
+        .iter()
+        .filter(|(_, side)| side.is_none())
+        .map(|(name, _)| *name)
+        .collect();
+    let why = || {
+        format!(
+            "no growth from the fewest to the most connections is known of the {}",
+            missing.join(" and the ")
+        )
+    };
+    let why = (!missing.is_empty()).then(why);
+    let measured = format!("client {}, server {}", shown(client, |text| text), shown(server, |text| text));
+    told("memory_per_connection", "told", measured, why)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
     use crate::ledger::Counts;
-    use crate::result::ConnectionSummary;
+    use crate::result::{ConnectionSummary, Verdict};
+    use crate::sampler::ProcessSummary;
 
     const TABLE: [u32; 6] = [1, 10, 50, 100, 250, 500];
 
@@ -158,9 +182,13 @@ mod tests {
                 connection,
                 due: 1_000,
                 counts: Counts { sent: 1_000, answered: 1_000, ..Counts::default() },
+                achieved: 1_000,
                 latency_p95_at_most_us: Some(1_000.0),
             })
             .collect();
+        let side = |bytes: u64| ProcessSummary { peak_rss_bytes: Some(bytes), ..ProcessSummary::default() };
+        run.resources.client = Some(side(10_000_000 + u64::from(connections) * 20_000));
+        run.resources.server = Some(side(10_000_000 + u64::from(connections) * 30_000));
         run
     }
 
@@ -172,7 +200,7 @@ mod tests {
             }
             loaded(connections.to_string(), run)
         };
-        judged(&CASE, &Evidence { phases: TABLE.into_iter().map(phase).collect(), ..Evidence::default() })
+        judged(&CASE, &seen(TABLE.into_iter().map(phase).collect()))
     }
 
     #[test]
@@ -190,25 +218,47 @@ mod tests {
         assert_fails(&criteria, &["latency_p95_of_each@250"]);
         let failed = criteria.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
         assert_eq!(failed.evidence, ["1 connections above, such as 17"]);
-        assert_fails(&slow(None), &["latency_p95_of_each@250"]);
+        // One that cannot tell fails, whatever the machine did.
+        let unknown = with(250, |run| {
+            run.per_connection[17].latency_p95_at_most_us = None;
+            run.resources.foreign_cpu_cores = Some(2.0);
+        });
+        assert_fails(&unknown, &["latency_p95_of_each@250"]);
+        let failed = unknown.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
+        assert_eq!((&*failed.measured, &*failed.evidence[0]), ("none", "none of 1 connections, such as 17"));
+        let absent = with(250, |run| drop(run.per_connection.pop()));
+        assert_fails(&absent, &["lowest_share@250", "latency_p95_of_each@250"]);
         assert_fails(&with(500, |run| run.per_connection[17].latency_p95_at_most_us = None), &[]);
     }
 
     #[test]
     fn nobody_may_be_starved() {
-        let starved = |answered| with(100, move |run| run.per_connection[3].counts.answered = answered);
+        let starved = |achieved| with(100, move |run| run.per_connection[3].achieved = achieved);
         assert_fails(&starved(900), &[]);
-        // One in a hundred hardly moves the index, which is why the lowest share is judged too.
-        assert_fails(&starved(899), &["lowest_share@100"]);
+        // One in a hundred hardly moves the index, which is why the lowest share is judged too. All its messages were
+        // answered in the end: that was too late.
+        let criteria = starved(899);
+        assert_fails(&criteria, &["lowest_share@100"]);
+        let failed = criteria.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
+        assert_eq!(failed.evidence, ["connection 3 got 899 answers of 1,000 in time"]);
+    }
+
+    #[test]
+    fn what_came_late_is_no_share() {
+        // And an answer that never came in time is none, though it counts as answered.
+        assert_fails(&with(100, |run| run.per_connection[3].counts.answered = 1), &[]);
+        let nothing = with(100, |run| {
+            run.per_connection.iter_mut().for_each(|connection| connection.achieved = 0);
+            run.resources.foreign_cpu_cores = Some(2.0);
+        });
+        assert_fails(&nothing, &["fairness@100", "lowest_share@100"]);
     }
 
     #[test]
     fn shares_must_be_even() {
         // Half of them at x of the others' share have the index (1 + x)² / (2 (1 + x²)): 0.99 at x = 0.8182.
-        let uneven = |answered| {
-            with(100, move |run| {
-                run.per_connection.iter_mut().step_by(2).for_each(|c| c.counts.answered = answered)
-            })
+        let uneven = |achieved| {
+            with(100, move |run| run.per_connection.iter_mut().step_by(2).for_each(|c| c.achieved = achieved))
         };
         let failed = |criteria: &[CriterionOutcome]| named(criteria, Verdict::Fail).contains(&"fairness@100");
         assert!(!failed(&uneven(819)));
@@ -220,6 +270,47 @@ mod tests {
         let bent = |achieved| with(500, move |run| run.throughput.achieved_rate = achieved);
         assert_fails(&bent(49_500.0), &[]);
         assert_fails(&bent(48_000.0), &["achieved_rate@500", "slope"]);
+    }
+
+    #[test]
+    fn a_slope_or_a_line_that_does_not_fit_fails_alone() {
+        // No step falls short of what it was offered.
+        assert_fails(&with(500, |run| run.throughput.achieved_rate = 51_500.0), &["slope"]);
+        // About the mean of 151.8 connections, 100 and 250 pull alike where they are raised by 98.2 to 51.8.
+        let mut phases: Vec<_> = TABLE.into_iter().map(|n| loaded(n.to_string(), step(n))).collect();
+        for (place, by) in [(3, 9_820.0), (4, 5_180.0)] {
+            phases[place].run.as_mut().unwrap().throughput.achieved_rate += by;
+        }
+        assert_fails(&judged(&CASE, &seen(phases)), &["r_squared"]);
+    }
+
+    #[test]
+    fn a_doubtful_machine_leaves_timing_in_doubt_and_counts_not() {
+        let criteria = with(250, |run| {
+            run.resources.foreign_cpu_cores = Some(0.5);
+            run.throughput.achieved_rate = 24_000.0;
+            run.per_connection[17].latency_p95_at_most_us = Some(150_000.0);
+            run.per_connection[18].achieved = 500;
+            run.messages.counts.duplicates = 1;
+            run.connections.dropped = 1;
+        });
+        assert_eq!(
+            named(&criteria, Verdict::Inconclusive),
+            ["achieved_rate@250", "lowest_share@250", "latency_p95_of_each@250"]
+        );
+        assert_eq!(named(&criteria, Verdict::Fail), ["duplicates", "connections"]);
+    }
+
+    #[test]
+    fn what_a_connection_weighs_is_told_where_it_is_known() {
+        let memory = |criteria: &[CriterionOutcome]| {
+            criteria.iter().find(|criterion| criterion.name == "memory_per_connection").unwrap().clone()
+        };
+        let known = memory(&with(0, |_| {}));
+        assert_eq!((known.verdict, &*known.measured), (Verdict::Pass, "client 19.5 KiB, server 29.3 KiB"));
+        let unknown = memory(&with(500, |run| run.resources.server = None));
+        assert_eq!((unknown.verdict, &*unknown.measured), (Verdict::Skipped, "client 19.5 KiB, server none"));
+        assert!(unknown.evidence[0].contains("the server"), "{unknown:?}");
     }
 
     #[test]

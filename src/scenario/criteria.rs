@@ -40,13 +40,24 @@ pub(super) fn counted(
 }
 
 /// A criterion that this target cannot be judged by, and why.
-pub(super) fn skipped(name: &str, limit: &str, why: &str) -> CriterionOutcome {
+pub(super) fn skipped(name: &str, limit: impl Into<String>, why: impl Into<String>) -> CriterionOutcome {
+    CriterionOutcome {
+        name: name.to_owned(),
+        limit: limit.into(),
+        measured: "none".to_owned(),
+        verdict: Verdict::Skipped,
+        evidence: vec![why.into()],
+    }
+}
+
+/// Something that is told and never fails. What of it is missing, and why, makes it skipped: nothing was checked.
+pub(super) fn told(name: &str, limit: &str, measured: String, missing: Option<String>) -> CriterionOutcome {
     CriterionOutcome {
         name: name.to_owned(),
         limit: limit.to_owned(),
-        measured: "none".to_owned(),
-        verdict: Verdict::Skipped,
-        evidence: vec![why.to_owned()],
+        measured,
+        verdict: if missing.is_none() { Verdict::Pass } else { Verdict::Skipped },
+        evidence: missing.into_iter().collect(),
     }
 }
 
@@ -54,7 +65,8 @@ pub(super) fn skipped(name: &str, limit: &str, why: &str) -> CriterionOutcome {
 pub(super) struct Timed<'a> {
     pub(super) name: &'a str,
     pub(super) limit: String,
-    pub(super) measured: String,
+    /// `None` where there is nothing to judge by. Then it fails: a slow machine makes data late, it does not take them away.
+    pub(super) measured: Option<String>,
     pub(super) holds: bool,
     /// What the send lateness is held against: the limit itself, where it is a latency.
     pub(super) lateness_limit: Duration,
@@ -65,6 +77,9 @@ impl Timed<'_> {
     /// Its outcome, given the runs that it was measured in.
     pub(super) fn outcome(self, limits: &Limits, runs: &[&LoadTestResults]) -> CriterionOutcome {
         let Self { name, limit, measured, holds, lateness_limit, evidence } = self;
+        let Some(measured) = measured else {
+            return counted(name, limit, "none".to_owned(), false, evidence);
+        };
         let doubts: Vec<String> = if holds {
             Vec::new()
         } else {
@@ -108,13 +123,20 @@ pub(super) fn straight_line(
 ) -> [CriterionOutcome; 2] {
     let line = ThroughputAnalyzer::calculate_linear_fit(points);
     let timed = |name, limit, value: Option<f64>, holds: &dyn Fn(f64) -> bool| {
+        let why_none = match &line {
+            Err(error) => Some(error.to_string()),
+            Ok(_) if value.is_none() => {
+                Some("all steps achieved the same, which leaves nothing to fit".to_owned())
+            }
+            Ok(_) => None,
+        };
         let timed = Timed {
             name,
             limit,
-            measured: shown(value, |value| format!("{value:.4}")),
+            measured: value.map(|value| format!("{value:.4}")),
             holds: value.is_some_and(holds),
             lateness_limit: ACHIEVED_GRACE,
-            evidence: line.as_ref().err().map(ToString::to_string).into_iter().collect(),
+            evidence: why_none.into_iter().collect(),
         };
         timed.outcome(limits, runs)
     };
@@ -136,4 +158,49 @@ pub(super) fn shown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> Stri
 /// `under 200 ms`.
 pub(super) fn under(limit: impl Display) -> String {
     format!("under {limit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::example;
+
+    #[test]
+    fn a_timing_without_data_fails_on_the_noisiest_machine() {
+        let mut run = example::clean();
+        run.resources.foreign_cpu_cores = Some(2.0);
+        let timed = |measured: Option<&str>, holds| {
+            Timed {
+                name: "x",
+                limit: "1".to_owned(),
+                measured: measured.map(str::to_owned),
+                holds,
+                lateness_limit: ACHIEVED_GRACE,
+                evidence: vec!["why".to_owned()],
+            }
+            .outcome(&Limits::default(), &[&run])
+        };
+        assert_eq!(timed(Some("2"), false).verdict, Verdict::Inconclusive);
+        assert_eq!(timed(Some("1"), true).verdict, Verdict::Pass);
+        for holds in [false, true] {
+            let outcome = timed(None, holds);
+            assert_eq!((outcome.verdict, &*outcome.measured), (Verdict::Fail, "none"));
+            assert_eq!(outcome.evidence, ["why"]);
+        }
+    }
+
+    #[test]
+    fn a_line_without_points_or_without_a_slope_fails_on_the_noisiest_machine() {
+        let mut run = example::clean();
+        run.resources.foreign_cpu_cores = Some(2.0);
+        let verdicts = |points: &[(f64, f64)]| {
+            straight_line(&Limits::default(), points, &[&run], (0.02, 0.99), "")
+                .map(|outcome| outcome.verdict)
+        };
+        assert_eq!(verdicts(&[]), [Verdict::Fail; 2]);
+        assert_eq!(verdicts(&[(1.0, 1.0), (1.0, 1.0)]), [Verdict::Fail; 2]);
+        // The same everywhere: a slope of 0 may be the machine's fault, but there is nothing that R² could tell.
+        assert_eq!(verdicts(&[(1.0, 1.0), (2.0, 1.0)]), [Verdict::Inconclusive, Verdict::Fail]);
+        assert_eq!(verdicts(&[(1.0, 1.0), (2.0, 2.0)]), [Verdict::Pass; 2]);
+    }
 }

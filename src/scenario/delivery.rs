@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::criteria::{Timed, counted, none_of, shown, skipped};
+use super::criteria::{Timed, counted, none_of, skipped};
 use super::load::{connections, counting, none_over};
 use super::{Case, flag, workload};
 use crate::config::{DeliveryConfig, HighVolumeConfig};
@@ -173,7 +173,7 @@ fn recovery(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcom
     let timed = Timed {
         name: "recovery",
         limit: allowed,
-        measured: shown(worst, |(s, _)| format!("{cuts} cuts, worst {}", units::latency_us(s * 1e6))),
+        measured: worst.map(|(s, _)| format!("{cuts} cuts, worst {}", units::latency_us(s * 1e6))),
         holds: worst.is_some_and(|(s, _)| s <= limit.as_secs_f64()),
         lateness_limit: limit,
         evidence: evidence.into_iter().collect(),
@@ -225,7 +225,7 @@ fn injected(config: &HighVolumeConfig, scene: &SceneEvidence) -> CriterionOutcom
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, named, run};
+    use super::super::testing::{assert_fails, judged, named, run, seen};
     use super::*;
     use crate::ledger::Counts;
     use crate::proxy::Injection;
@@ -245,6 +245,7 @@ mod tests {
                 connection,
                 due: 250,
                 counts: Counts { sent: 250, answered: 250, resent: 1, ..Counts::default() },
+                achieved: 250,
                 latency_p95_at_most_us: None,
             })
             .collect();
@@ -283,7 +284,7 @@ mod tests {
         let (run, mut scene, journal) = parts;
         scene.runs.push(NamedRun { name: LOAD.to_owned(), run: Box::new(run) });
         let phase = PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(PHASE) };
-        judged(&CASE, &Evidence { phases: vec![phase], journal })
+        judged(&CASE, &Evidence { journal, ..seen(vec![phase]) })
     }
 
     #[test]

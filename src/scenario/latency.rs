@@ -1,9 +1,10 @@
 //! Case 5: does latency stay under its limits for as long as the load lasts?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::criteria::{Timed, counted, shown, under};
-use super::load::{achieved_rate, connections, counting};
+use super::criteria::{Timed, counted, under};
+use super::load::{achieved_rate, connections, counting, delivery, unanswered};
 use super::{Case, workload};
 use crate::analysis::{Confidence, SeriesStep, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
@@ -38,10 +39,12 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
         return Vec::new();
     };
     let mut criteria = percentiles(config, run);
+    criteria.push(windows(run));
     criteria.push(variation(config, run));
     criteria.push(outliers(config, run));
     criteria.push(trend(config, run));
-    criteria.extend(achieved_rate(run, &config.limits));
+    criteria.push(achieved_rate(run, &config.limits));
+    criteria.push(delivery("delivery", run, config.limits.delivery_ratio));
     criteria.extend(counting(run));
     criteria.push(connections(run));
     criteria
@@ -65,7 +68,7 @@ fn percentile(
     percentile: &str,
     limit: Duration,
     of: fn(&WindowSummary) -> Option<f64>,
-) -> Vec<CriterionOutcome> {
+) -> [CriterionOutcome; 2] {
     let limit_us = limit.as_secs_f64() * 1e6;
     let overall = run.latency_us.as_ref().and_then(|latency| latency.by_name(percentile)).flatten();
     let windows = full_windows(run);
@@ -73,33 +76,42 @@ fn percentile(
         .iter()
         .filter_map(|window| Some((of(window)?, window.t_s)))
         .max_by(|a, b| a.0.total_cmp(&b.0));
-    let above = windows.iter().filter(|window| of(window).is_none_or(|us| us >= limit_us)).count();
+    let above = windows.iter().filter(|window| of(window).is_some_and(|us| us >= limit_us)).count();
+    let without: Vec<u64> = windows.iter().filter(|w| of(w).is_none()).map(|w| w.t_s).collect();
+    let unknown =
+        without.first().map(|t_s| format!("none in {} windows, the first at {t_s} s", without.len()));
     let name = format!("latency_{percentile}");
     let allowed = under(units::span(limit));
-    let whole = match overall {
-        Some(us) => Timed {
-            name: &name,
-            limit: allowed.clone(),
-            measured: units::latency_us(us),
-            holds: us < limit_us,
-            lateness_limit: limit,
-            evidence: Vec::new(),
-        }
-        .outcome(&config.limits, &[run]),
-        None => {
-            let why = "messages without an answer rank above all others".to_owned();
-            counted(&name, allowed.clone(), "none".to_owned(), false, [why])
-        }
+    let why = || "messages without an answer rank above all others".to_owned();
+    let whole = Timed {
+        name: &name,
+        limit: allowed.clone(),
+        measured: overall.map(units::latency_us),
+        holds: overall.is_some_and(|us| us < limit_us),
+        lateness_limit: limit,
+        evidence: overall.is_none().then(why).into_iter().collect(),
     };
     let in_windows = Timed {
         name: &format!("{name}_in_every_window"),
         limit: allowed,
-        measured: shown(worst, |(us, t_s)| format!("worst {} at {t_s} s", units::latency_us(us))),
-        holds: above == 0 && worst.is_some(),
+        measured: worst
+            .filter(|_| unknown.is_none())
+            .map(|(us, t_s)| format!("worst {} at {t_s} s", units::latency_us(us))),
+        holds: above == 0,
         lateness_limit: limit,
-        evidence: vec![format!("{above} of {} windows", windows.len())],
+        evidence: vec![unknown.unwrap_or_else(|| format!("{above} of {} windows", windows.len()))],
     };
-    vec![whole, in_windows.outcome(&config.limits, &[run])]
+    [whole, in_windows].map(|timed| timed.outcome(&config.limits, &[run]))
+}
+
+/// A window for each second that lies wholly within the load: what was not looked at does not pass.
+fn windows(run: &LoadTestResults) -> CriterionOutcome {
+    let seen: BTreeSet<u64> = full_windows(run).into_iter().map(|window| window.t_s).collect();
+    let seconds = run.offered_for_s as u64;
+    let missing = (0..seconds).find(|t_s| !seen.contains(t_s)).map(|t_s| format!("none at {t_s} s"));
+    let measured = format!("{} of {}", units::count(seen.len() as u64), units::count(seconds));
+    let holds = seconds > 0 && missing.is_none();
+    counted("windows", "one for each full second".to_owned(), measured, holds, missing)
 }
 
 /// The seconds that lie wholly within the load: the others hold too few answers to be compared.
@@ -119,7 +131,7 @@ fn variation(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutco
     let timed = Timed {
         name: "variation",
         limit: format!("under {} of max(mean, {})", limits.variation, units::span(limits.variation_floor)),
-        measured: shown(variation.as_ref().ok(), |variation| format!("{variation:.3}")),
+        measured: variation.as_ref().ok().map(|variation| format!("{variation:.3}")),
         holds: variation.as_ref().is_ok_and(|&variation| variation < limits.variation),
         lateness_limit: limits.variation_floor,
         evidence: variation.err().map(|error| error.to_string()).into_iter().collect(),
@@ -127,7 +139,9 @@ fn variation(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutco
     timed.outcome(&config.limits, &[run])
 }
 
+/// What is without an answer ranks above every answer, and so is an outlier.
 fn outliers(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
+    let censored = unanswered(run);
     let limits = &config.latency.limits;
     let median_us = run.latency_us.as_ref().and_then(|latency| latency.p50);
     let floor_us = limits.outlier_floor.as_secs_f64() * 1e6;
@@ -135,8 +149,10 @@ fn outliers(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcom
         let above_us = (limits.outlier_factor * median_us).max(floor_us);
         let histogram = &run.histograms.latency;
         let outliers = histogram.count_above((above_us * 1e3) as u64);
-        ThroughputAnalyzer::calculate_outlier_share(outliers, histogram.len())
+        ThroughputAnalyzer::calculate_outlier_share(outliers + censored, histogram.len() + censored)
     });
+    let unanswered_line =
+        (censored > 0).then(|| format!("{} of them without an answer", units::count(censored)));
     let timed = Timed {
         name: "outliers",
         limit: format!(
@@ -145,10 +161,10 @@ fn outliers(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcom
             limits.outlier_factor,
             units::span(limits.outlier_floor)
         ),
-        measured: shown(share, units::percent),
+        measured: share.map(units::percent),
         holds: share.is_some_and(|share| share < limits.outlier_ratio),
         lateness_limit: limits.outlier_floor,
-        evidence: spikes(run, floor_us),
+        evidence: unanswered_line.into_iter().chain(spikes(run, floor_us)).collect(),
     };
     timed.outcome(&config.limits, &[run])
 }
@@ -174,7 +190,7 @@ fn trend(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
     let timed = Timed {
         name: "trend",
         limit: format!("at most {} over the load", units::span(limit)),
-        measured: shown(growth_us, |us| format!("at least {}", units::latency_us(us))),
+        measured: growth_us.map(|us| format!("at least {}", units::latency_us(us))),
         holds: growth_us.is_some_and(|us| us <= limit.as_secs_f64() * 1e6),
         lateness_limit: limit,
         evidence: trend.err().map(|error| error.to_string()).into_iter().collect(),
@@ -184,7 +200,7 @@ fn trend(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
     use crate::record::{LatencyHistogram, Window};
     use crate::result::Verdict;
@@ -208,7 +224,7 @@ mod tests {
     fn with(edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
         let mut run = steady(|_| 1_000.0);
         edit(&mut run);
-        judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
+        judged(&CASE, &seen(vec![loaded(PHASE, run)]))
     }
 
     #[test]
@@ -236,19 +252,77 @@ mod tests {
     #[test]
     fn one_bad_window_is_enough() {
         type Set = fn(&mut WindowSummary, Option<f64>);
-        let limits: [(&str, f64, Set); 2] = [
+        let limits: [(&str, f64, Set); 3] = [
+            ("latency_p50_in_every_window", 50_000.0, |window, us| window.latency_p50_us = us),
             ("latency_p95_in_every_window", 200_000.0, |window, us| window.latency_p95_us = us),
             ("latency_p99_in_every_window", 500_000.0, |window, us| window.latency_p99_us = us),
         ];
         for (name, limit_us, set) in limits {
-            assert_fails(&with(|run| set(&mut run.windows[7], Some(limit_us - 1.0))), &[]);
-            assert_fails(&with(|run| set(&mut run.windows[7], Some(limit_us))), &[name]);
-            // A window that cannot tell does not pass.
-            assert_fails(&with(|run| set(&mut run.windows[7], None)), &[name]);
+            let failed = |us| {
+                let criteria = with(|run| set(&mut run.windows[7], us));
+                let failed = named(&criteria, Verdict::Fail).into_iter().map(str::to_owned);
+                // A single median of 50 ms among those of 1 ms makes them vary as well.
+                failed.filter(|name| name != "variation").collect::<Vec<_>>()
+            };
+            assert_eq!(failed(Some(limit_us - 1.0)), [""; 0]);
+            assert_eq!(failed(Some(limit_us)), [name]);
+            // A window that cannot tell does not pass, whatever the machine did.
+            let unknown = with(|run| {
+                set(&mut run.windows[7], None);
+                run.resources.foreign_cpu_cores = Some(2.0);
+            });
+            assert_fails(&unknown, &[name]);
+            let unknown = unknown.iter().find(|criterion| criterion.name == name).unwrap();
+            assert_eq!(unknown.evidence, ["none in 1 windows, the first at 7 s"]);
         }
         let criteria = with(|run| run.windows[7].latency_p99_us = Some(600_000.0));
         let failed = criteria.iter().find(|criterion| criterion.verdict == Verdict::Fail).unwrap();
         assert_eq!((&*failed.measured, &*failed.evidence[0]), ("worst 600 ms at 7 s", "1 of 20 windows"));
+    }
+
+    #[test]
+    fn every_full_second_has_a_window() {
+        let without = |edit: fn(&mut Vec<WindowSummary>)| {
+            with(move |run| {
+                edit(&mut run.windows);
+                run.resources.foreign_cpu_cores = Some(2.0);
+            })
+        };
+        for (edit, missing) in [
+            ((|windows| drop(windows.remove(7))) as fn(&mut Vec<WindowSummary>), "none at 7 s"),
+            (|windows| drop(windows.remove(0)), "none at 0 s"),
+            (|windows| drop(windows.pop()), "none at 19 s"),
+        ] {
+            let criteria = without(edit);
+            assert_fails(&criteria, &["windows"]);
+            let failed = criteria.iter().find(|criterion| criterion.name == "windows").unwrap();
+            assert_eq!((&*failed.measured, &*failed.evidence[0]), ("19 of 20", missing));
+        }
+        // A load of less than a second has none, and nothing to judge by.
+        let none = with(|run| {
+            run.offered_for_s = 0.9;
+            run.resources.foreign_cpu_cores = Some(2.0);
+        });
+        let in_windows = ["p50", "p95", "p99"].map(|name| format!("latency_{name}_in_every_window"));
+        let [p50, p95, p99] = in_windows.each_ref().map(String::as_str);
+        assert_fails(&none, &[p50, p95, p99, "windows", "variation", "trend"]);
+    }
+
+    #[test]
+    fn almost_everything_due_is_answered() {
+        let without = |count: u64| {
+            with(move |run| {
+                run.messages.counts.answered -= count;
+                run.messages.counts.refused = count;
+                run.resources.foreign_cpu_cores = Some(2.0);
+            })
+        };
+        // 10,000 were due.
+        assert_fails(&without(10), &[]);
+        let criteria = without(11);
+        assert_fails(&criteria, &["delivery"]);
+        let delivery = criteria.iter().find(|criterion| criterion.name == "delivery").unwrap();
+        assert_eq!(delivery.evidence, ["unsent 0, refused 11, lost 0"]);
     }
 
     #[test]
@@ -266,7 +340,7 @@ mod tests {
     fn medians_may_vary_by_less_than_0_3_of_5_ms() {
         let alternating = |high_us: f64| {
             let run = steady(|t_s| if t_s % 2 == 0 { 1_000.0 } else { high_us });
-            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
+            judged(&CASE, &seen(vec![loaded(PHASE, run)]))
         };
         // Ten values of each: the sample's standard deviation is half the difference times √(20 / 19).
         let at_limit = 1_000.0 + 2.0 * 0.3 * 5_000.0 * (19.0_f64 / 20.0).sqrt();
@@ -289,10 +363,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_without_an_answer_is_an_outlier() {
+        // Of 10,000 due, late answers and messages without any add up.
+        let late = |late: u64, unanswered: u64| {
+            with(move |run| {
+                let mut histogram = LatencyHistogram::default();
+                (0..10_000 - unanswered - late).for_each(|_| histogram.record(1_000_000));
+                (0..late).for_each(|_| histogram.record(11_000_000));
+                run.histograms.latency = histogram;
+                run.messages.counts.answered -= unanswered;
+                run.messages.unsent = unanswered;
+            })
+        };
+        assert_fails(&late(89, 10), &[]);
+        assert_fails(&late(90, 10), &["outliers"]);
+        let criteria = late(0, 100);
+        assert_fails(&criteria, &["outliers", "delivery"]);
+        let outliers = criteria.iter().find(|criterion| criterion.name == "outliers").unwrap();
+        assert_eq!(
+            (&*outliers.measured, &*outliers.evidence[0]),
+            ("1.00 %", "100 of them without an answer")
+        );
+        // Where most have none, there is no median to compare with.
+        let unknown = with(|run| {
+            run.latency_us.as_mut().unwrap().p50 = None;
+            run.resources.foreign_cpu_cores = Some(2.0);
+        });
+        assert_fails(&unknown, &["latency_p50", "outliers"]);
+    }
+
+    #[test]
     fn latency_may_grow_by_5_ms_over_the_load() {
         let growing = |us_per_s: f64| {
             let run = steady(|t_s| 1_000.0 + us_per_s * t_s as f64);
-            judged(&CASE, &Evidence { phases: vec![loaded(PHASE, run)], ..Evidence::default() })
+            judged(&CASE, &seen(vec![loaded(PHASE, run)]))
         };
         assert_fails(&growing(249.0), &["variation"; 0]);
         assert_fails(&growing(251.0), &["trend"]);

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, under};
+use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, under};
 use crate::config::Limits;
-use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
+use crate::result::{ConnectionSummary, CriterionOutcome, LoadTestResults, Verdict};
 use crate::units::{self, UnitError, parse_duration};
 
 /// A limit on one percentile of the latency, such as `p99=500ms`.
@@ -52,7 +52,9 @@ impl fmt::Display for LatencyLimit {
 pub fn judge(results: &mut LoadTestResults, limits: &Limits, latencies: &[LatencyLimit]) {
     let mut criteria = counting(results);
     criteria.push(connections(results));
-    criteria.extend(achieved_rate(results, limits));
+    if results.workload.rate.is_some() || results.throughput.offered_rate.is_some() {
+        criteria.push(achieved_rate(results, limits));
+    }
     criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
     results.verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
     results.reasons = criteria.iter().filter_map(reason).collect();
@@ -78,17 +80,68 @@ pub(super) fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
 
 /// The same over several loads, each with its name: the counts add up, and the evidence says whose they are.
 pub(super) fn counting_over(runs: &[(&str, &LoadTestResults)]) -> Vec<CriterionOutcome> {
-    let missing = |run: &LoadTestResults| missing(&run.messages.missing_ids);
-    let distance = |run: &LoadTestResults| {
-        Some(format!("by up to {} places", units::count(run.messages.reorder_distance_max)))
+    let lost = |run: &LoadTestResults| {
+        joined([on_connections(run, |c| c.counts.lost), missing(&run.messages.missing_ids)])
     };
+    let reordered = |run: &LoadTestResults| {
+        let distance = format!("by up to {} places", units::count(run.messages.reorder_distance_max));
+        joined([on_connections(run, |c| c.counts.reordered), Some(distance)])
+    };
+    let duplicates = |run: &LoadTestResults| on_connections(run, |c| c.counts.duplicates);
+    let foreign = |run: &LoadTestResults| on_connections(run, |c| c.counts.foreign);
+    let corrupted = |run: &LoadTestResults| on_connections(run, |c| c.counts.corrupted);
     vec![
-        none_over("lost", runs, |run| run.messages.counts.lost, missing),
-        none_over("reordered", runs, |run| run.messages.counts.reordered, distance),
-        none_over("duplicates", runs, |run| run.messages.counts.duplicates, |_| None),
-        none_over("foreign", runs, |run| run.messages.counts.foreign, |_| None),
-        none_over("corrupted", runs, |run| run.messages.counts.corrupted, |_| None),
+        none_over("lost", runs, |run| run.messages.counts.lost, lost),
+        none_over("reordered", runs, |run| run.messages.counts.reordered, reordered),
+        none_over("duplicates", runs, |run| run.messages.counts.duplicates, duplicates),
+        none_over("foreign", runs, |run| run.messages.counts.foreign, foreign),
+        none_over("corrupted", runs, |run| run.messages.counts.corrupted, corrupted),
     ]
+}
+
+/// Every due message answered, over several loads: what was refused or never sent counts like what was lost.
+pub(super) fn unanswered_over(name: &str, runs: &[(&str, &LoadTestResults)]) -> CriterionOutcome {
+    none_over(name, runs, unanswered, |run| {
+        let places = on_connections(run, |c| c.due.saturating_sub(c.counts.answered));
+        joined([Some(classes(run)), places, missing(&run.messages.missing_ids)])
+    })
+}
+
+/// Answered ÷ due at least `least`: what was refused or never sent counts like what was lost.
+pub(super) fn delivery(name: &str, run: &LoadTestResults, least: f64) -> CriterionOutcome {
+    let due = run.messages.due;
+    let ratio = run.messages.counts.answered as f64 / due.max(1) as f64;
+    let evidence = [Some(classes(run)), missing(&run.messages.missing_ids)].into_iter().flatten();
+    let limit = format!("at least {}", units::percent(least));
+    counted(name, limit, units::percent(ratio), due > 0 && ratio >= least, evidence)
+}
+
+/// Due messages without an answer.
+pub(super) fn unanswered(run: &LoadTestResults) -> u64 {
+    run.messages.due.saturating_sub(run.messages.counts.answered)
+}
+
+/// What became of messages without an answer, in a line.
+fn classes(run: &LoadTestResults) -> String {
+    let counts = &run.messages.counts;
+    let [unsent, refused, lost] = [run.messages.unsent, counts.refused, counts.lost].map(units::count);
+    format!("unsent {unsent}, refused {refused}, lost {lost}")
+}
+
+/// The first connections on which something was counted, in a line.
+fn on_connections(run: &LoadTestResults, of: impl Fn(&ConnectionSummary) -> u64) -> Option<String> {
+    const SHOWN: usize = 3;
+    let on: Vec<String> =
+        run.per_connection.iter().filter(|c| of(c) > 0).map(|c| c.connection.to_string()).collect();
+    let plural = if on.len() > 1 { "s" } else { "" };
+    let more = if on.len() > SHOWN { ", …" } else { "" };
+    (!on.is_empty()).then(|| format!("on connection{plural} {}{more}", on[..on.len().min(SHOWN)].join(", ")))
+}
+
+/// What there is to say, in a line.
+fn joined(parts: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let said: Vec<String> = parts.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// A criterion that nothing may be counted of, over several loads.
@@ -138,23 +191,23 @@ pub(super) fn connections(results: &LoadTestResults) -> CriterionOutcome {
     counted("connections", limit, units::count(kept), kept == counts.requested, reasons)
 }
 
-/// Achieved against offered, in an open loop.
-pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> Option<CriterionOutcome> {
-    let offered = results.throughput.offered_rate?;
+/// Achieved against offered, of a load that is an open loop: one that says not what it offered does not pass.
+pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> CriterionOutcome {
+    let (name, least) = ("achieved_rate", units::percent(limits.achieved_ratio));
+    let Some(offered) = results.throughput.offered_rate else {
+        let why = "this open loop does not say what it offered".to_owned();
+        return counted(name, format!("at least {least}"), "none".to_owned(), false, [why]);
+    };
     let achieved = results.throughput.achieved_rate;
     let timed = Timed {
-        name: "achieved_rate",
-        limit: format!(
-            "at least {} of {}",
-            units::percent(limits.achieved_ratio),
-            units::per_second(offered)
-        ),
-        measured: format!("{} ({})", units::per_second(achieved), units::percent(achieved / offered)),
+        name,
+        limit: format!("at least {least} of {}", units::per_second(offered)),
+        measured: Some(format!("{} ({})", units::per_second(achieved), units::percent(achieved / offered))),
         holds: achieved >= limits.achieved_ratio * offered,
         lateness_limit: ACHIEVED_GRACE,
         evidence: server_side(results),
     };
-    Some(timed.outcome(limits, &[results]))
+    timed.outcome(limits, &[results])
 }
 
 fn latency(results: &LoadTestResults, limits: &Limits, limit: &LatencyLimit) -> CriterionOutcome {
@@ -164,19 +217,16 @@ fn latency(results: &LoadTestResults, limits: &Limits, limit: &LatencyLimit) -> 
     let measured_us = measurement.as_ref().and_then(|latency| latency.by_name(limit.percentile)).flatten();
     let name = format!("latency_{}", limit.percentile);
     let allowed = under(units::span(limit.below));
-    let Some(us) = measured_us else {
-        // A percentile that falls among messages without an answer is no matter of timing.
-        let censored = measurement.as_ref().map_or(0, |latency| latency.censored);
-        let why = format!("{} messages without an answer rank above all others", units::count(censored));
-        return counted(&name, allowed, shown(measured_us, units::latency_us), false, [why]);
-    };
+    // A percentile that falls among messages without an answer is no matter of timing.
+    let censored = measurement.as_ref().map_or(0, |latency| latency.censored);
+    let why = || format!("{} messages without an answer rank above all others", units::count(censored));
     let timed = Timed {
         name: &name,
         limit: allowed,
-        measured: units::latency_us(us),
-        holds: us < limit.below.as_secs_f64() * 1e6,
+        measured: measured_us.map(units::latency_us),
+        holds: measured_us.is_some_and(|us| us < limit.below.as_secs_f64() * 1e6),
         lateness_limit: limit.below,
-        evidence: Vec::new(),
+        evidence: measured_us.is_none().then(why).into_iter().collect(),
     };
     timed.outcome(limits, &[results])
 }
@@ -257,6 +307,55 @@ mod tests {
             &[],
         );
         assert_eq!(results.reasons, ["lost: 4 (limit: 0); ids: r-0-0-0, r-0-0-1, r-0-0-2, …"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_placed_on_its_connections() {
+        let on = |index: u32, edit: fn(&mut ConnectionSummary)| {
+            let mut connection = ConnectionSummary {
+                connection: index,
+                due: 10,
+                counts: crate::ledger::Counts { sent: 10, answered: 10, ..Default::default() },
+                achieved: 10,
+                latency_p95_at_most_us: None,
+            };
+            edit(&mut connection);
+            connection
+        };
+        let results = judged(
+            |results| {
+                let counts = &mut results.messages.counts;
+                (counts.lost, counts.reordered, counts.foreign, counts.duplicates) = (1, 4, 1, 3);
+                results.messages.reorder_distance_max = 2;
+                results.messages.missing_ids = vec!["r-0-9-4".to_owned()];
+                results.per_connection = vec![
+                    on(2, |c| c.counts.reordered = 1),
+                    on(3, |_| {}),
+                    on(5, |c| (c.counts.reordered, c.counts.duplicates) = (1, 2)),
+                    on(7, |c| (c.counts.reordered, c.counts.duplicates) = (1, 1)),
+                    on(8, |c| (c.counts.reordered, c.counts.foreign) = (1, 1)),
+                    on(9, |c| c.counts.lost = 1),
+                ];
+            },
+            &[],
+        );
+        let evidence = |name: &str| &results.criteria.iter().find(|c| c.name == name).unwrap().evidence;
+        assert_eq!(*evidence("lost"), ["on connection 9, ids: r-0-9-4"]);
+        assert_eq!(*evidence("reordered"), ["on connections 2, 5, 7, …, by up to 2 places"]);
+        assert_eq!(*evidence("duplicates"), ["on connections 5, 7"]);
+        assert_eq!(*evidence("foreign"), ["on connection 8"]);
+    }
+
+    #[test]
+    fn an_open_loop_that_does_not_say_what_it_offered_fails() {
+        let results = judged(
+            |results| {
+                results.throughput.offered_rate = None;
+                results.resources.foreign_cpu_cores = Some(2.0);
+            },
+            &[],
+        );
+        assert_eq!((failed(&results), results.verdict), (vec!["achieved_rate"], Verdict::Fail));
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Case 7: is memory flat under load, and given back after it?
 
-use super::criteria::{counted, shown};
-use super::load::{connections, counting};
+use std::time::Duration;
+
+use super::criteria::{counted, shown, skipped, told};
+use super::load::{connections, counting, delivery, unanswered_over};
 use super::{Case, workload};
 use crate::analysis::{Confidence, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
-use crate::result::{CriterionOutcome, Verdict};
-use crate::run::plan::{Action, Evidence, MemorySample, Phase, Plan};
+use crate::dialect::RequestKind;
+use crate::result::{CriterionOutcome, Resources};
+use crate::run::plan::{Action, Evidence, MemorySample, Phase, PhaseEvidence, Plan};
+use crate::run::scene::{Load, Scene};
+use crate::sampler::ProcessSummary;
 use crate::units;
 use crate::workload::{Offered, Workload};
 
@@ -21,11 +26,17 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         duration: case.duration,
         ..workload(config)
     };
-    // The same load, short: buffers and pools are then as large as they get.
-    let warm = Workload { duration: case.warm_up.max(case.duration / 60), ..load.clone() };
+    // As many ids as our own server is told to remember, and buffers and pools as large as they get.
+    let filling = Workload {
+        duration: Duration::from_secs_f64(case.fill_messages as f64 / case.rate.as_per_second()),
+        ramp: Duration::ZERO,
+        ..load.clone()
+    };
+    let fill = Load { request: RequestKind::UserMessage, ..Load::new("fill", filling) };
     Plan {
+        server_args: vec![format!("--idempotency-ids={}", case.fill_messages)],
         phases: vec![
-            Phase::new("fill", Action::Load(warm)),
+            Phase::new("fill", Action::Scene(Scene { loads: vec![fill], ..Scene::default() })),
             Phase::new("before", Action::Purge),
             Phase::new("load", Action::WatchedLoad(load)),
             Phase::new("loaded", Action::Stats),
@@ -37,148 +48,194 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     }
 }
 
-/// One side's live bytes in a sample.
-type Live = fn(&MemorySample) -> Option<u64>;
+/// The statistics must cover this share of the load after its warm-up: with less, what happened in the rest would be
+/// judged by what happened before. A tenth is room for one answer that takes its time.
+const COVERED_RATIO: f64 = 0.9;
+
+/// One side of the wire.
+struct Side {
+    name: &'static str,
+    live: fn(&MemorySample) -> Option<u64>,
+    process: fn(&Resources) -> Option<&ProcessSummary>,
+}
+
+const CLIENT: Side = Side {
+    name: "client",
+    live: |sample| sample.client_live_bytes,
+    process: |resources| resources.client.as_ref(),
+};
+const SERVER: Side = Side {
+    name: "server",
+    live: |sample| sample.server_live_bytes,
+    process: |resources| resources.server.as_ref(),
+};
 
 fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
-    let sides: [(&str, Live); 2] =
-        [("client", |sample| sample.client_live_bytes), ("server", |sample| sample.server_live_bytes)];
-    let mut criteria = Vec::new();
-    for (side, live) in sides {
-        criteria.push(growth(config, evidence, side));
-        criteria.push(given_back(config, evidence, side, live));
-        criteria.push(leak(config, evidence, side, live));
+    let mut criteria = vec![statistics(config, evidence)];
+    for side in [CLIENT, SERVER] {
+        criteria.push(growth(config, evidence, &side));
+        criteria.push(given_back(config, evidence, &side));
+        criteria.push(leak(config, evidence, &side));
+    }
+    if let Some(fill) = evidence.run("fill") {
+        criteria.push(unanswered_over("unfilled", &[("", fill)]));
     }
     if let Some(run) = evidence.run("load") {
         criteria.extend(counting(run));
+        // Memory stays flat also where nothing is served.
+        criteria.push(delivery("delivery", run, config.limits.delivery_ratio));
         criteria.push(connections(run));
     }
     criteria.push(resident(evidence));
     criteria
 }
 
+/// The samples of the watched load after its warm-up, while the rate is held: a ramp needs fewer buffers.
+fn warm<'a>(config: &HighVolumeConfig, evidence: &'a Evidence) -> impl Iterator<Item = &'a MemorySample> {
+    let held_from_s = config.load.ramp.as_secs_f64();
+    let warm_from_s = held_from_s + config.memory.warm_up.as_secs_f64();
+    let warm_s = warm_from_s..held_from_s + config.memory.duration.as_secs_f64();
+    let watched = evidence.phase("load").into_iter().flat_map(|phase| &phase.memory);
+    watched.filter(move |sample| warm_s.contains(&sample.t_s))
+}
+
+/// The share of the load after its warm-up between the first sample and the last.
+fn covered(config: &HighVolumeConfig, evidence: &Evidence) -> Option<f64> {
+    let load_s = evidence.run("load")?.offered_for_s - config.memory.warm_up.as_secs_f64();
+    let first_s = warm(config, evidence).next()?.t_s;
+    let last_s = warm(config, evidence).last()?.t_s;
+    (load_s > 0.0).then(|| ((last_s - first_s) / load_s).min(1.0))
+}
+
+/// What is missing of the statistics; empty where nothing is.
+fn gaps(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<String> {
+    let error = |phase: &PhaseEvidence| Some(format!("in `{}`: {}", phase.name, phase.stats_error.as_ref()?));
+    let mut gaps: Vec<String> = evidence.phases.iter().filter_map(error).collect();
+    let covered = covered(config, evidence);
+    if gaps.is_empty() && covered.is_none_or(|share| share < COVERED_RATIO) {
+        gaps.push(format!("they cover {} of the load", shown(covered, units::percent)));
+    }
+    gaps
+}
+
+/// Whether the server told its statistics whenever it was asked. A server that is not our own need not be able to.
+fn statistics(config: &HighVolumeConfig, evidence: &Evidence) -> CriterionOutcome {
+    let (name, covered) = ("statistics", covered(config, evidence));
+    let limit =
+        format!("answered, over at least {} of the load after warm-up", units::percent(COVERED_RATIO));
+    let gaps = gaps(config, evidence);
+    match gaps.first() {
+        Some(gap) if !evidence.own_server => skipped(name, limit, gap.clone()),
+        _ => counted(name, limit, shown(covered, units::percent), gaps.is_empty(), gaps),
+    }
+}
+
 /// How much resident memory grew over the load.
-fn growth(config: &HighVolumeConfig, evidence: &Evidence, side: &str) -> CriterionOutcome {
+fn growth(config: &HighVolumeConfig, evidence: &Evidence, side: &Side) -> CriterionOutcome {
     let limit = config.limits.memory_growth_bytes;
-    let process = evidence.run("load").and_then(|run| match side {
-        "client" => run.resources.client.as_ref(),
-        _ => run.resources.server.as_ref(),
-    });
+    let process = evidence.run("load").and_then(|run| (side.process)(&run.resources));
     let grown =
         process.and_then(|process| Some(process.peak_rss_bytes?.saturating_sub(process.rss_start_bytes?)));
-    or_skipped(
-        &format!("{side}_growth"),
-        format!("at most {}", units::bytes(limit)),
-        grown,
-        units::bytes,
-        |&grown| grown <= limit,
-    )
+    let name = format!("{}_growth", side.name);
+    let allowed = format!("at most {}", units::bytes(limit));
+    match grown {
+        Some(grown) => counted(&name, allowed, units::bytes(grown), grown <= limit, []),
+        None if side.name == SERVER.name && !evidence.own_server => skipped(
+            &name,
+            allowed,
+            "the process of this target is not known, or not on this machine".to_owned(),
+        ),
+        None => {
+            counted(&name, allowed, "none".to_owned(), false, [format!("no memory of the {}", side.name)])
+        }
+    }
 }
 
 /// Of what the load added to live bytes, how much is gone after the idle time.
-fn given_back(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: Live) -> CriterionOutcome {
+fn given_back(config: &HighVolumeConfig, evidence: &Evidence, side: &Side) -> CriterionOutcome {
     let limits = &config.memory.limits;
-    let at = |phase: &str| evidence.phase(phase).and_then(|phase| live(phase.memory.first()?));
-    let peak = evidence.phase("load").and_then(|phase| phase.memory.iter().filter_map(live).max());
+    let at = |phase: &str| evidence.phase(phase).and_then(|phase| (side.live)(phase.memory.first()?));
+    let peak = evidence.phase("load").and_then(|phase| phase.memory.iter().filter_map(side.live).max());
     let grown = peak.zip(at("before")).map(|(peak, before)| peak.saturating_sub(before));
     let kept = at("idled").zip(at("before")).map(|(after, before)| after.saturating_sub(before));
-    let name = format!("{side}_given_back");
     let limit = format!(
         "at least {} of growth above {}",
         units::percent(limits.given_back_ratio),
         units::bytes(limits.judged_above_bytes)
     );
-    match grown.zip(kept) {
-        Some((grown, _)) if grown <= limits.judged_above_bytes => {
-            let measured = format!("grew by {} only", units::bytes(grown));
-            counted(&name, limit, measured, true, [])
+    let seen = grown.zip(kept).map(|(grown, kept)| {
+        if grown <= limits.judged_above_bytes {
+            return (format!("grew by {} only", units::bytes(grown)), true);
         }
-        both => {
-            let share = both.map(|(grown, kept)| 1.0 - kept as f64 / grown.max(1) as f64);
-            or_skipped(&name, limit, share, units::percent, |&share| share >= limits.given_back_ratio)
-        }
+        let share = 1.0 - kept as f64 / grown as f64;
+        (units::percent(share), share >= limits.given_back_ratio)
+    });
+    by_statistics(config, evidence, side, &format!("{}_given_back", side.name), limit, seen)
+}
+
+/// The slope of live bytes over messages, after the warm-up.
+fn leak(config: &HighVolumeConfig, evidence: &Evidence, side: &Side) -> CriterionOutcome {
+    let limit = config.memory.limits.leak_bytes_per_message;
+    let points: Vec<(f64, f64)> = warm(config, evidence)
+        .filter_map(|sample| Some((sample.processed? as f64, (side.live)(sample)? as f64)))
+        .collect();
+    let trend = ThroughputAnalyzer::calculate_leak(&points, Confidence::P95).ok();
+    let seen = trend.map(|trend| {
+        let text = match trend.interval {
+            Some(interval) => format!("{:.3} ({:.3} to {:.3})", trend.slope, interval.lower, interval.upper),
+            None => format!("{:.3}", trend.slope),
+        };
+        (text, trend.slope < limit)
+    });
+    let allowed = format!("under {limit} bytes a message");
+    by_statistics(config, evidence, side, &format!("{}_leak", side.name), allowed, seen)
+}
+
+/// A criterion over what the statistics tell: the value seen, and whether it holds. Our own server must tell it. Another
+/// may be unable to, and part of a series is not judged as the whole: then it is skipped, with the reason.
+fn by_statistics(
+    config: &HighVolumeConfig,
+    evidence: &Evidence,
+    side: &Side,
+    name: &str,
+    limit: String,
+    seen: Option<(String, bool)>,
+) -> CriterionOutcome {
+    let gap = gaps(config, evidence).into_iter().next();
+    let silent = format!("no live bytes of the {}, or not with what was processed", side.name);
+    match (seen, gap) {
+        (_, Some(gap)) if !evidence.own_server => skipped(name, limit, gap),
+        (Some((measured, holds)), _) => counted(name, limit, measured, holds, []),
+        (None, None) if !evidence.own_server && !tells(evidence, side) => skipped(name, limit, silent),
+        (None, gap) => counted(name, limit, "none".to_owned(), false, [gap.unwrap_or(silent)]),
     }
 }
 
-/// The slope of live bytes over messages, after the warm-up, while the rate is held: a ramp needs fewer buffers.
-fn leak(config: &HighVolumeConfig, evidence: &Evidence, side: &str, live: Live) -> CriterionOutcome {
-    let limit = config.memory.limits.leak_bytes_per_message;
-    let held_from_s = config.load.ramp.as_secs_f64();
-    let judged_s =
-        held_from_s + config.memory.warm_up.as_secs_f64()..held_from_s + config.memory.duration.as_secs_f64();
-    let points: Vec<(f64, f64)> = evidence
-        .phase("load")
-        .map(|phase| &*phase.memory)
-        .unwrap_or_default()
-        .iter()
-        .filter(|sample| judged_s.contains(&sample.t_s))
-        .filter_map(|sample| Some((sample.processed? as f64, live(sample)? as f64)))
-        .collect();
-    let trend = ThroughputAnalyzer::calculate_leak(&points, Confidence::P95).ok();
-    let text = |trend: &crate::analysis::Trend| match trend.interval {
-        Some(interval) => format!("{:.3} ({:.3} to {:.3})", trend.slope, interval.lower, interval.upper),
-        None => format!("{:.3}", trend.slope),
+/// Whether the server says what is needed of it to judge `side`: of the client that is only how far it has come.
+fn tells(evidence: &Evidence, side: &Side) -> bool {
+    let needed = |sample: &MemorySample| {
+        sample.processed.is_some() && (side.name == CLIENT.name || sample.server_live_bytes.is_some())
     };
-    or_skipped(
-        &format!("{side}_leak"),
-        format!("under {limit} bytes a message"),
-        trend,
-        |trend| text(&trend),
-        |trend| trend.slope < limit,
-    )
+    evidence.phases.iter().flat_map(|phase| &phase.memory).all(needed)
 }
 
 /// Resident memory before and after it was given back; told, never failed.
 fn resident(evidence: &Evidence) -> CriterionOutcome {
-    let at = |phase: &str| {
-        evidence.phase(phase).and_then(|phase| phase.memory.first()?.server_resident_bytes).map(units::bytes)
-    };
-    let text = |value: Option<String>| shown(value, |text| text);
-    CriterionOutcome {
-        name: "server_resident".to_owned(),
-        limit: "told".to_owned(),
-        measured: format!(
-            "{} before, {} loaded, {} idled, {} purged",
-            text(at("before")),
-            text(at("loaded")),
-            text(at("idled")),
-            text(at("purged"))
-        ),
-        verdict: Verdict::Pass,
-        evidence: Vec::new(),
-    }
-}
-
-/// A criterion over something that the target may not be able to tell: then it is skipped, with the reason.
-fn or_skipped<T>(
-    name: &str,
-    limit: String,
-    value: Option<T>,
-    show: impl FnOnce(T) -> String,
-    holds: impl FnOnce(&T) -> bool,
-) -> CriterionOutcome {
-    match value {
-        Some(value) => {
-            let holds = holds(&value);
-            counted(name, limit, show(value), holds, [])
-        }
-        None => CriterionOutcome {
-            name: name.to_owned(),
-            limit,
-            measured: "none".to_owned(),
-            verdict: Verdict::Skipped,
-            evidence: vec!["this target does not tell its memory".to_owned()],
-        },
-    }
+    let at = |phase: &str| evidence.phase(phase).and_then(|seen| seen.memory.first()?.server_resident_bytes);
+    let phases = ["before", "loaded", "idled", "purged"];
+    let missing: Vec<&str> = phases.into_iter().filter(|phase| at(phase).is_none()).collect();
+    let measured = phases.map(|phase| format!("{} {phase}", shown(at(phase), units::bytes)));
+    let why = || format!("the server does not tell it: {}", missing.join(", "));
+    told("server_resident", "told", measured.join(", "), (!missing.is_empty()).then(why))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
+    use crate::config::Profile;
     use crate::result::LoadTestResults;
-    use crate::run::plan::PhaseEvidence;
-    use crate::sampler::ProcessSummary;
+    use crate::result::Verdict;
 
     const MB: u64 = 1_000_000;
 
@@ -201,6 +258,8 @@ mod tests {
             ..ProcessSummary::default()
         };
         let mut load = run(10_000.0, 100);
+        // A hundred seconds after the warm-up.
+        load.offered_for_s = 160.0;
         load.resources.client = Some(side.clone());
         load.resources.server = Some(side);
         edit(&mut load);
@@ -208,16 +267,7 @@ mod tests {
         // Flat at the peak after the warm-up of 60 s.
         loaded.memory =
             (0..100_u32).map(|n| sample(60.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
-        Evidence {
-            phases: vec![
-                at("before", 10 * MB),
-                loaded,
-                at("loaded", peak),
-                at("idled", idled),
-                at("purged", idled),
-            ],
-            ..Evidence::default()
-        }
+        seen(vec![at("before", 10 * MB), loaded, at("loaded", peak), at("idled", idled), at("purged", idled)])
     }
 
     #[test]
@@ -265,14 +315,181 @@ mod tests {
         assert_fails(&leaking(1.01), &["server_leak"]);
     }
 
+    fn flat() -> Evidence {
+        evidence(12 * MB, 12 * MB, |_| {})
+    }
+
+    fn of_another(mut evidence: Evidence) -> Evidence {
+        evidence.own_server = false;
+        evidence
+    }
+
+    fn phase<'a>(evidence: &'a mut Evidence, name: &str) -> &'a mut PhaseEvidence {
+        evidence.phases.iter_mut().find(|phase| phase.name == name).unwrap()
+    }
+
+    fn criterion<'a>(criteria: &'a [CriterionOutcome], name: &str) -> &'a CriterionOutcome {
+        criteria.iter().find(|criterion| criterion.name == name).unwrap()
+    }
+
+    /// Evidence of a server that does not answer `get_performance_stats`, nor tells its process.
+    fn mute() -> Evidence {
+        let mut evidence = evidence(12 * MB, 12 * MB, |run| run.resources.server = None);
+        for phase in &mut evidence.phases {
+            phase.memory.clear();
+            phase.stats_error = Some("it answers something else".to_owned());
+        }
+        evidence
+    }
+
+    const BY_STATISTICS: [&str; 6] = [
+        "statistics",
+        "client_given_back",
+        "client_leak",
+        "server_growth",
+        "server_given_back",
+        "server_leak",
+    ];
+
     #[test]
-    fn a_target_that_does_not_tell_its_memory_is_skipped_with_the_reason() {
+    fn figures_that_our_own_server_does_not_give_fail_and_anothers_are_skipped() {
+        let own = judged(&CASE, &mute());
+        assert_fails(&own, &BY_STATISTICS);
+        let another = judged(&CASE, &of_another(mute()));
+        assert_fails(&another, &[]);
+        let skipped = named(&another, Verdict::Skipped);
+        assert_eq!(skipped, [&BY_STATISTICS[..], &["server_resident"]].concat());
+        for name in ["statistics", "client_leak", "server_given_back"] {
+            let why = &criterion(&another, name).evidence;
+            assert_eq!(*why, ["in `before`: it answers something else"], "{name}");
+        }
+    }
+
+    #[test]
+    fn one_answer_that_did_not_come_is_enough() {
+        for name in ["before", "load", "loaded", "idled", "purged"] {
+            let mut evidence = flat();
+            phase(&mut evidence, name).stats_error = Some("no answer within 10 s".to_owned());
+            let own = judged(&CASE, &evidence);
+            assert_fails(&own, &["statistics"]);
+            let why = format!("in `{name}`: no answer within 10 s");
+            assert_eq!(criterion(&own, "statistics").evidence, [why.as_str()]);
+            let another = judged(&CASE, &of_another(evidence));
+            assert_fails(&another, &[]);
+            assert_eq!(criterion(&another, "server_leak").evidence, [why.as_str()]);
+        }
+    }
+
+    #[test]
+    fn the_series_must_cover_nine_tenths_of_the_load_after_warm_up() {
+        let covering = |samples: usize| {
+            let mut evidence = flat();
+            // A sample a second, and a second between the first and the second.
+            phase(&mut evidence, "load").memory.truncate(samples);
+            evidence
+        };
+        assert_fails(&judged(&CASE, &covering(91)), &[]);
+        let criteria = judged(&CASE, &covering(90));
+        assert_fails(&criteria, &["statistics"]);
+        let statistics = criterion(&criteria, "statistics");
+        assert_eq!(
+            (&*statistics.measured, &*statistics.evidence[0]),
+            ("89.00 %", "they cover 89.00 % of the load")
+        );
+        // What came before the warm-up was over covers nothing of what is judged.
+        let mut early = covering(100);
+        phase(&mut early, "load").memory.iter_mut().for_each(|sample| sample.t_s -= 15.0);
+        assert_fails(&judged(&CASE, &early), &["statistics"]);
+        let skipped = judged(&CASE, &of_another(covering(90)));
+        assert_fails(&skipped, &[]);
+        assert!(named(&skipped, Verdict::Skipped).contains(&"server_leak"), "{skipped:#?}");
+    }
+
+    #[test]
+    fn a_server_that_tells_all_but_its_memory() {
         let mut evidence = evidence(12 * MB, 12 * MB, |run| run.resources.server = None);
         for sample in evidence.phases.iter_mut().flat_map(|phase| &mut phase.memory) {
-            sample.server_live_bytes = None;
+            (sample.server_live_bytes, sample.server_resident_bytes) = (None, None);
         }
-        let criteria = judged(&CASE, &evidence);
-        assert_eq!(named(&criteria, Verdict::Skipped), ["server_growth", "server_given_back", "server_leak"]);
-        assert!(criteria.iter().filter(|c| c.verdict == Verdict::Skipped).all(|c| !c.evidence.is_empty()));
+        let of_server = ["server_growth", "server_given_back", "server_leak"];
+        let own = judged(&CASE, &evidence);
+        assert_fails(&own, &of_server);
+        assert_eq!(named(&own, Verdict::Skipped), ["server_resident"]);
+        let another = judged(&CASE, &of_another(evidence));
+        assert_fails(&another, &[]);
+        assert_eq!(named(&another, Verdict::Skipped), [&of_server[..], &["server_resident"]].concat());
+        let skipped = another.iter().filter(|criterion| criterion.verdict == Verdict::Skipped);
+        assert!(skipped.clone().all(|criterion| !criterion.evidence.is_empty()));
+    }
+
+    #[test]
+    fn our_own_figures_must_be_there_whoever_serves() {
+        let mut evidence = evidence(12 * MB, 12 * MB, |run| run.resources.client = None);
+        for sample in evidence.phases.iter_mut().flat_map(|phase| &mut phase.memory) {
+            sample.client_live_bytes = None;
+        }
+        let of_client = ["client_growth", "client_given_back", "client_leak"];
+        assert_fails(&judged(&CASE, &evidence), &of_client);
+        assert_fails(&judged(&CASE, &of_another(evidence)), &of_client);
+    }
+
+    #[test]
+    fn a_load_that_is_not_served_is_no_load() {
+        let refused = |count: u64| {
+            judged(
+                &CASE,
+                &evidence(12 * MB, 12 * MB, move |run| {
+                    run.messages.counts.answered -= count;
+                    run.messages.counts.refused = count;
+                }),
+            )
+        };
+        assert_fails(&refused(10), &[]);
+        assert_fails(&refused(11), &["delivery"]);
+    }
+
+    #[test]
+    fn a_doubtful_machine_excuses_no_memory() {
+        let criteria = judged(
+            &CASE,
+            &evidence(110 * MB, 60 * MB, |run| {
+                run.resources.foreign_cpu_cores = Some(2.0);
+                run.resources.server.as_mut().unwrap().peak_rss_bytes = Some(300 * MB);
+                run.messages.counts.duplicates = 1;
+            }),
+        );
+        assert_fails(&criteria, &["client_given_back", "server_growth", "server_given_back", "duplicates"]);
+    }
+
+    #[test]
+    fn memory_is_filled_before_it_is_measured_and_rests_before_it_is_measured_again() {
+        for profile in Profile::ALL {
+            let plan = plan(&HighVolumeConfig::for_profile(profile));
+            let phases: Vec<(&str, &str)> = plan
+                .phases
+                .iter()
+                .map(|phase| {
+                    let action = match phase.action {
+                        Action::Load(_) => "load",
+                        Action::Scene(_) => "scene",
+                        Action::WatchedLoad(_) => "watched load",
+                        Action::Idle(_) => "idle",
+                        Action::Stats => "stats",
+                        Action::Purge => "purge",
+                    };
+                    (&*phase.name, action)
+                })
+                .collect();
+            let expected = [
+                ("fill", "scene"),
+                ("before", "purge"),
+                ("load", "watched load"),
+                ("loaded", "stats"),
+                ("idle", "idle"),
+                ("idled", "stats"),
+                ("purged", "purge"),
+            ];
+            assert_eq!(phases, expected, "{profile}");
+        }
     }
 }

@@ -17,7 +17,7 @@ mod recovery;
 use crate::client::Stop;
 use crate::config::HighVolumeConfig;
 use crate::result::{CaseResults, CriterionOutcome, PhaseRun, Verdict};
-use crate::run::plan::{Evidence, Plan, PlanError, PlanObserver, Venue, execute};
+use crate::run::plan::{Action, Evidence, Phase, Plan, PlanError, PlanObserver, Venue, execute};
 
 /// One case.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Case {
     #[must_use]
     pub fn assess(&self, config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
         let plan = (self.plan)(config);
-        let missing = plan.phases.iter().filter(|phase| evidence.phase(&phase.name).is_none());
+        let missing = plan.phases.iter().filter(|phase| !is_there(phase, evidence));
         let missing: Vec<String> =
             missing.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
         let mut criteria = (self.judge)(config, evidence);
@@ -97,6 +97,16 @@ impl Case {
 /// A flag of `floodline serve` with a duration.
 fn flag(name: &str, span: std::time::Duration) -> String {
     format!("--{name}={}ns", span.as_nanos())
+}
+
+/// Whether there is evidence of a phase: of one that offers load, its result.
+fn is_there(phase: &Phase, evidence: &Evidence) -> bool {
+    let Some(seen) = evidence.phase(&phase.name) else { return false };
+    match &phase.action {
+        Action::Load(_) | Action::WatchedLoad(_) => seen.run.is_some(),
+        Action::Scene(scene) => scene.loads.iter().all(|load| evidence.run(&load.name).is_some()),
+        Action::Idle(_) | Action::Stats | Action::Purge => true,
+    }
 }
 
 /// The load that all cases have in common, as configured.
@@ -137,6 +147,11 @@ mod testing {
         PhaseEvidence { run: Some(Box::new(run)), ..PhaseEvidence::of(name) }
     }
 
+    /// Evidence of these phases, of our own server.
+    pub(super) fn seen(phases: Vec<PhaseEvidence>) -> Evidence {
+        Evidence { own_server: true, phases, ..Evidence::default() }
+    }
+
     /// Judges `evidence`, at the size `full`.
     pub(super) fn judged(case: &Case, evidence: &Evidence) -> Vec<CriterionOutcome> {
         (case.judge)(&HighVolumeConfig::for_profile(crate::config::Profile::Full), evidence)
@@ -162,7 +177,7 @@ mod testing {
 mod tests {
     use super::*;
     use crate::config::Profile;
-    use crate::run::plan::Action;
+    use crate::run::plan::PhaseEvidence;
     use crate::workload::Offered;
     use std::collections::BTreeSet;
 
@@ -179,6 +194,25 @@ mod tests {
             assert!(testing::named(&criteria, Verdict::Fail).contains(&"missing_phases"), "{criteria:#?}");
             let verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
             assert_ne!(verdict, Verdict::Pass, "{}: {criteria:#?}", case.name);
+        }
+    }
+
+    #[test]
+    fn a_load_without_a_result_is_missing() {
+        let config = HighVolumeConfig::default();
+        for case in ALL {
+            let plan = (case.plan)(&config);
+            let named = |phase: &Phase| PhaseEvidence::of(&phase.name);
+            let phases: Vec<PhaseEvidence> = plan.phases.iter().map(named).collect();
+            let loads = plan
+                .phases
+                .iter()
+                .filter(|phase| matches!(phase.action, Action::Load(_) | Action::WatchedLoad(_)));
+            let names: Vec<String> =
+                loads.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
+            let criteria = case.assess(&config, &testing::seen(phases));
+            let missing = criteria.iter().find(|criterion| criterion.name == "missing_phases").unwrap();
+            assert_eq!((missing.verdict, &missing.evidence), (Verdict::Fail, &names), "{}", case.name);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Case 1: does the service follow each rate of the table?
 
-use super::criteria::{Timed, counted, none_of, shown, straight_line, under};
-use super::load::{achieved_rate, connections_over, counting_over};
+use super::criteria::{Timed, straight_line, told, under};
+use super::load::{achieved_rate, connections_over, counting_over, delivery, unanswered_over};
 use super::{Case, workload};
 use crate::analysis::{RateStep, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
-use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
+use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{Action, Evidence, Phase, Plan};
 use crate::units::{self, Rate};
 use crate::workload::{Offered, Workload};
@@ -35,7 +35,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
         config.rates.iter().filter_map(|&rate| Some((rate, evidence.run(&phase_name(rate))?))).collect();
     let mut criteria: Vec<CriterionOutcome> =
         steps.iter().flat_map(|&(rate, run)| at_step(config, rate, run)).collect();
-    criteria.extend(delivery(config, &steps));
+    criteria.extend(deliveries(config, &steps));
     let runs: Vec<_> = evidence.runs().collect();
     criteria.extend(counting_over(&runs).into_iter().filter(|criterion| criterion.name != "lost"));
     criteria.push(connections_over(&runs));
@@ -47,7 +47,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
 /// What must hold at one rate, beside the counts.
 fn at_step(config: &HighVolumeConfig, rate: Rate, run: &LoadTestResults) -> Vec<CriterionOutcome> {
     let limits = &config.rate_scaling.limits;
-    let mut criteria: Vec<CriterionOutcome> = achieved_rate(run, &config.limits).into_iter().collect();
+    let mut criteria = vec![achieved_rate(run, &config.limits)];
     if rate <= limits.timed_up_to {
         criteria.push(p95(config, run));
     }
@@ -60,43 +60,32 @@ fn at_step(config: &HighVolumeConfig, rate: Rate, run: &LoadTestResults) -> Vec<
 fn p95(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
     let limit = config.limits.p95;
     let p95_us = run.latency_us.as_ref().and_then(|latency| latency.p95);
-    let allowed = under(units::span(limit));
-    let Some(us) = p95_us else {
-        let why = "messages without an answer rank above all others".to_owned();
-        return counted("latency_p95", allowed, shown(p95_us, units::latency_us), false, [why]);
-    };
-    let holds = us < limit.as_secs_f64() * 1e6;
-    let measured = units::latency_us(us);
+    let why = || "messages without an answer rank above all others".to_owned();
     let timed = Timed {
         name: "latency_p95",
-        limit: allowed,
-        measured,
-        holds,
+        limit: under(units::span(limit)),
+        measured: p95_us.map(units::latency_us),
+        holds: p95_us.is_some_and(|us| us < limit.as_secs_f64() * 1e6),
         lateness_limit: limit,
-        evidence: Vec::new(),
+        evidence: p95_us.is_none().then(why).into_iter().collect(),
     };
     timed.outcome(&config.limits, &[run])
 }
 
-/// No loss up to a rate, almost none above.
-fn delivery(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Vec<CriterionOutcome> {
+/// Everything due is answered up to a rate, almost everything above.
+fn deliveries(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Vec<CriterionOutcome> {
     let lossless = config.rate_scaling.limits.lossless_up_to;
-    let label = |rate: Rate| phase_name(rate);
-    let (up_to, above): (Vec<_>, Vec<_>) = steps.iter().copied().partition(|(rate, _)| *rate <= lossless);
-    let lost: u64 = up_to.iter().map(|(_, run)| run.messages.counts.lost).sum();
-    let ids = up_to.iter().filter(|(_, run)| run.messages.counts.lost > 0).map(|&(rate, run)| {
-        let ids = run.messages.missing_ids.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        format!("{} at {}, ids: {ids}", units::count(run.messages.counts.lost), label(rate))
-    });
-    let mut criteria = vec![none_of(&format!("lost_up_to_{}", label(lossless)), lost, ids)];
-    criteria.extend(above.iter().map(|&(rate, run)| {
-        let messages = &run.messages;
-        let ratio = messages.counts.answered as f64 / messages.due.max(1) as f64;
-        let least = config.limits.delivery_ratio;
-        let limit = format!("at least {}", units::percent(least));
-        let ids = messages.missing_ids.iter().take(3).cloned();
-        counted(&format!("delivery@{}", label(rate)), limit, units::percent(ratio), ratio >= least, ids)
-    }));
+    let names: Vec<String> = steps.iter().map(|&(rate, _)| phase_name(rate)).collect();
+    let (up_to, above): (Vec<_>, Vec<_>) =
+        steps.iter().zip(&names).partition(|((rate, _), _)| *rate <= lossless);
+    let up_to: Vec<(&str, &LoadTestResults)> =
+        up_to.into_iter().map(|((_, run), name)| (name.as_str(), *run)).collect();
+    let mut criteria = vec![unanswered_over(&format!("unanswered_up_to_{}", phase_name(lossless)), &up_to)];
+    criteria.extend(
+        above
+            .into_iter()
+            .map(|((_, run), name)| delivery(&format!("delivery@{name}"), run, config.limits.delivery_ratio)),
+    );
     criteria
 }
 
@@ -121,25 +110,19 @@ fn knee(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Criter
             Some(RateStep { offered: run.throughput.offered_rate?, achieved: run.throughput.achieved_rate })
         })
         .collect();
-    let measured = match ThroughputAnalyzer::calculate_knee(&table, config.limits.achieved_ratio) {
-        Ok(Some(knee)) => format!("stops following at {}", units::per_second(knee.step.offered)),
-        Ok(None) => "follows every rate of the table".to_owned(),
-        Err(error) => error.to_string(),
+    let (measured, missing) = match ThroughputAnalyzer::calculate_knee(&table, config.limits.achieved_ratio) {
+        Ok(Some(knee)) => (format!("stops following at {}", units::per_second(knee.step.offered)), None),
+        Ok(None) => ("follows every rate of the table".to_owned(), None),
+        Err(error) => ("none".to_owned(), Some(error.to_string())),
     };
-    let limit = "named".to_owned();
-    CriterionOutcome {
-        name: "knee".to_owned(),
-        limit,
-        measured,
-        verdict: Verdict::Pass,
-        evidence: Vec::new(),
-    }
+    told("knee", "named", measured, missing)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_fails, judged, loaded, named, run};
+    use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
+    use crate::result::Verdict;
 
     /// Spotless evidence of every rate, with one step edited.
     fn evidence(rate: f64, edit: impl Fn(&mut LoadTestResults)) -> Evidence {
@@ -151,7 +134,7 @@ mod tests {
             }
             loaded(of.to_string(), run)
         };
-        Evidence { phases: rates.into_iter().map(step).collect(), ..Evidence::default() }
+        seen(rates.into_iter().map(step).collect())
     }
 
     fn at(rate: f64, edit: impl Fn(&mut LoadTestResults)) -> Vec<CriterionOutcome> {
@@ -182,6 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn a_slope_above_1_fails_alone() {
+        // No step falls short, and the line fits: only the slope is too steep.
+        let steep = |achieved: f64| at(5_000.0, move |run| run.throughput.achieved_rate = achieved);
+        assert_fails(&steep(5_080.0), &[]);
+        assert_fails(&steep(5_200.0), &["slope"]);
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_fails_alone() {
+        // Two steps on either side of the mean rate (1,820), raised so that their pulls on the slope cancel out:
+        // 820 × 17 against 680 × 20.5.
+        let raised = |times: f64| {
+            let mut evidence = evidence(0.0, |_| {});
+            for (name, by) in [("1000", 17.0), ("2500", 20.5)] {
+                let step = evidence.phases.iter_mut().find(|phase| phase.name == name).unwrap();
+                step.run.as_mut().unwrap().throughput.achieved_rate += times * by;
+            }
+            judged(&CASE, &evidence)
+        };
+        assert_fails(&raised(10.0), &[]);
+        assert_fails(&raised(30.0), &["r_squared"]);
+    }
+
+    #[test]
     fn the_line_must_fit() {
         assert_fails(
             &at(2_500.0, |run| run.throughput.achieved_rate = 1_500.0),
@@ -196,25 +203,60 @@ mod tests {
         assert_fails(&slow(5_000.0, 199_999.0), &[]);
         assert_fails(&slow(5_000.0, 200_000.0), &["latency_p95@5000"]);
         assert_fails(&slow(7_500.0, 200_000.0), &[]);
-        assert_fails(&at(100.0, |run| run.latency_us.as_mut().unwrap().p95 = None), &["latency_p95@100"]);
+        let unknown = at(100.0, |run| {
+            run.latency_us.as_mut().unwrap().p95 = None;
+            run.resources.foreign_cpu_cores = Some(2.0);
+        });
+        assert_fails(&unknown, &["latency_p95@100"]);
     }
 
     #[test]
-    fn nothing_is_lost_up_to_7_500_and_hardly_anything_above() {
-        let losing = |rate: f64, lost: u64| {
-            at(rate, move |run| {
+    fn everything_is_answered_up_to_7_500_and_almost_everything_above() {
+        type Take = fn(&mut LoadTestResults, u64);
+        let kinds: [(&str, Take); 3] = [
+            ("unsent 0, refused 0, lost 1, ids: r-0-0-9", |run, lost| {
                 run.messages.counts.lost = lost;
-                run.messages.counts.answered -= lost;
                 run.messages.missing_ids = vec!["r-0-0-9".to_owned()];
-            })
-        };
-        let criteria = losing(7_500.0, 1);
-        assert_fails(&criteria, &["lost_up_to_7500"]);
-        let lost = criteria.iter().find(|criterion| criterion.name == "lost_up_to_7500").unwrap();
-        assert_eq!((&*lost.measured, &*lost.evidence[0]), ("1", "1 at 7500, ids: r-0-0-9"));
-        // 10,000 were due.
-        assert_fails(&losing(10_000.0, 10), &[]);
-        assert_fails(&losing(10_000.0, 11), &["delivery@10000"]);
+            }),
+            ("unsent 0, refused 1, lost 0", |run, refused| run.messages.counts.refused = refused),
+            ("unsent 1, refused 0, lost 0", |run, unsent| run.messages.unsent = unsent),
+        ];
+        for (said, take) in kinds {
+            let without = |rate: f64, count: u64| {
+                at(rate, move |run| {
+                    run.messages.counts.answered -= count;
+                    // The noisiest machine loses no message.
+                    run.resources.foreign_cpu_cores = Some(2.0);
+                    take(run, count);
+                })
+            };
+            let criteria = without(7_500.0, 1);
+            assert_fails(&criteria, &["unanswered_up_to_7500"]);
+            let failed = criteria.iter().find(|c| c.name == "unanswered_up_to_7500").unwrap();
+            assert_eq!((&*failed.measured, &*failed.evidence[0]), ("1", &*format!("1 at 7500, {said}")));
+            // 10,000 were due.
+            assert_fails(&without(10_000.0, 10), &[]);
+            assert_fails(&without(10_000.0, 11), &["delivery@10000"]);
+        }
+        let nothing = at(10_000.0, |run| (run.messages.due, run.messages.counts.answered) = (0, 0));
+        assert_fails(&nothing, &["delivery@10000"]);
+    }
+
+    #[test]
+    fn without_an_offered_rate_nothing_is_followed() {
+        let criteria = at(10_000.0, |run| {
+            run.throughput.offered_rate = None;
+            run.workload.rate = None;
+        });
+        assert_fails(&criteria, &["achieved_rate@10000"]);
+    }
+
+    #[test]
+    fn a_knee_of_nothing_is_not_told() {
+        let criteria = judged(&CASE, &seen(Vec::new()));
+        assert_eq!(named(&criteria, Verdict::Skipped), ["knee"]);
+        let knee = criteria.iter().find(|criterion| criterion.name == "knee").unwrap();
+        assert_eq!(knee.evidence, ["the rate table has no steps"]);
     }
 
     #[test]

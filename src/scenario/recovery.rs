@@ -289,7 +289,7 @@ fn outages_recovered(
     let timed = Timed {
         name: &name,
         limit: allowed,
-        measured: shown(worst, |s| units::latency_us(s * 1e6)),
+        measured: worst.map(|s| units::latency_us(s * 1e6)),
         holds: worst.is_some_and(|s| s <= limit.as_secs_f64()),
         lateness_limit: limit,
         evidence: Vec::new(),
@@ -329,7 +329,7 @@ fn overload(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutc
     let timed = Timed {
         name: "recovery@overload",
         limit: allowed,
-        measured: shown(last_s, |s| units::latency_us(s * 1e6)),
+        measured: last_s.map(|s| units::latency_us(s * 1e6)),
         holds: last_s.is_some_and(|s| s <= limit.as_secs_f64()),
         lateness_limit: limit,
         evidence: Vec::new(),

@@ -1,4 +1,4 @@
-use super::super::testing::{assert_fails, judged, named, run};
+use super::super::testing::{assert_fails, judged, named, run, seen};
 use super::*;
 use crate::ledger::Counts;
 use crate::proxy::Injection;
@@ -100,7 +100,7 @@ fn with(scene: &str, edit: impl Fn(&mut SceneEvidence)) -> Vec<CriterionOutcome>
     let mut scenes = clean();
     scenes.iter_mut().filter(|(name, _)| *name == scene).for_each(|(_, scene)| edit(scene));
     let phase = |(name, scene)| PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(name) };
-    judged(&CASE, &Evidence { phases: scenes.into_iter().map(phase).collect(), ..Evidence::default() })
+    judged(&CASE, &seen(scenes.into_iter().map(phase).collect()))
 }
 
 #[test]
