@@ -441,6 +441,9 @@ pub struct TestResults {
     pub profile: String,
     /// The cases, in the order in which they ran.
     pub cases: Vec<CaseResults>,
+    /// Why a case could not be run; it and those after it are missing.
+    #[serde(default)]
+    pub error: Option<String>,
     /// Where it ran.
     pub environment: Environment,
 }

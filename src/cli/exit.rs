@@ -35,6 +35,14 @@ impl Failure {
         }
     }
 
+    /// What went wrong, in a line; `None` where nothing did but that the user ended it.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::Usage(error) | Self::Unreachable(error) => Some(format!("{error:#}")),
+            Self::Interrupted => None,
+        }
+    }
+
     /// Says what went wrong, and with which code to exit.
     pub fn report(self) -> ExitCode {
         let (error, code) = match self {

@@ -60,37 +60,10 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
 
-    let mut results = TestResults {
-        schema: TEST_SCHEMA.to_owned(),
-        verdict: Verdict::Pass,
-        interrupted: false,
-        profile: config.profile.to_string(),
-        cases: Vec::new(),
-        environment: Environment::detect(),
-    };
-    let mut progress = ProgressLine::default();
-    for case in cases {
-        progress.case(case.name);
-        let outcome = case.run(&config, &venue, &stop, &mut progress);
-        progress.clear();
-        match outcome {
-            Ok(found) => {
-                say(&table::case(&found), to_stdout).map_err(Failure::usage)?;
-                if let Some(out) = &args.out {
-                    write_case(out, &found).map_err(Failure::Usage)?;
-                }
-                results.cases.push(found);
-            }
-            Err(PlanError::Stopped) => break,
-            Err(PlanError::Run { phase, source }) => {
-                let failure = Failure::from(source);
-                return Err(failure.context(format!("{}, phase {phase}", case.name)));
-            }
-            Err(error) => return Err(Failure::Unreachable(anyhow!(error).context(case.name))),
-        }
-    }
-    results.interrupted = stop.is_stopped();
-    results.verdict = Verdict::of_all(results.cases.iter().map(|case| case.verdict));
+    let run = Run { config: &config, venue: &venue, out: args.out.as_deref(), to_stdout };
+    let mut found = Vec::new();
+    let failure = run.cases(&cases, &stop, &mut found).err();
+    let results = results(&config, &stop, found, failure.as_ref());
     say(&table::last_line(&results), to_stdout).map_err(Failure::usage)?;
     if let Some(out) = &args.out {
         let output = JsonOutput::open(&out.join("test.json")).map_err(Failure::usage)?;
@@ -99,7 +72,67 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     if let Some(json) = json {
         json.write(&results).map_err(Failure::usage)?;
     }
-    Ok(if results.interrupted { ExitCode::from(130) } else { code_of(results.verdict) })
+    match failure {
+        Some(failure) => Err(failure),
+        None if results.interrupted => Ok(ExitCode::from(130)),
+        None => Ok(code_of(results.verdict)),
+    }
+}
+
+/// What the cases need.
+struct Run<'a> {
+    config: &'a HighVolumeConfig,
+    venue: &'a Venue,
+    out: Option<&'a Path>,
+    to_stdout: bool,
+}
+
+impl Run<'_> {
+    /// Runs one case after the other until all are in `found`, one cannot be run, or the user ends it.
+    fn cases(&self, cases: &[&Case], stop: &Stop, found: &mut Vec<CaseResults>) -> Result<(), Failure> {
+        let mut progress = ProgressLine::default();
+        for case in cases {
+            progress.case(case.name);
+            let outcome = case.run(self.config, self.venue, stop, &mut progress);
+            progress.clear();
+            match outcome {
+                Ok(results) => {
+                    let table = table::case(&results);
+                    let out = self.out.map_or(Ok(()), |out| write_case(out, &results));
+                    found.push(results);
+                    say(&table, self.to_stdout).map_err(Failure::usage)?;
+                    out.map_err(Failure::Usage)?;
+                }
+                Err(PlanError::Stopped) => return Ok(()),
+                Err(PlanError::Run { phase, source }) => {
+                    let failure = Failure::from(source);
+                    return Err(failure.context(format!("{}, phase {phase}", case.name)));
+                }
+                Err(error) => return Err(Failure::Unreachable(anyhow!(error).context(case.name))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The whole of what was found. Where a case could not be run, nothing it might have found can make a pass of it.
+fn results(
+    config: &HighVolumeConfig,
+    stop: &Stop,
+    cases: Vec<CaseResults>,
+    failure: Option<&Failure>,
+) -> TestResults {
+    let error = failure.and_then(Failure::text);
+    let not_run = error.is_some().then_some(Verdict::Inconclusive);
+    TestResults {
+        schema: TEST_SCHEMA.to_owned(),
+        verdict: Verdict::of_all(cases.iter().map(|case| case.verdict).chain(not_run)),
+        interrupted: stop.is_stopped(),
+        profile: config.profile.to_string(),
+        cases,
+        error,
+        environment: Environment::detect(),
+    }
 }
 
 fn cases(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
@@ -148,4 +181,33 @@ fn write_case(out: &Path, case: &CaseResults) -> anyhow::Result<()> {
     let verdicts = CaseResults { runs: Vec::new(), ..case.clone() };
     JsonOutput::open(&out.join(format!("{}.json", case.name)))?.write(&verdicts)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_that_could_not_be_run_leaves_a_failure_one_and_makes_no_pass() {
+        let case = |verdict| CaseResults {
+            name: "ordering".to_owned(),
+            verdict,
+            reasons: Vec::new(),
+            criteria: Vec::new(),
+            runs: Vec::new(),
+        };
+        let unreachable = Failure::Unreachable(anyhow!("nobody there"));
+        let results = |verdict, failure: Option<&Failure>| {
+            let config = HighVolumeConfig::default();
+            let results = results(&config, &Stop::default(), vec![case(verdict)], failure);
+            (results.verdict, results.error)
+        };
+        use Verdict::{Fail, Inconclusive, Pass};
+        let error = Some("nobody there".to_owned());
+        assert_eq!(results(Fail, Some(&unreachable)), (Fail, error.clone()));
+        assert_eq!(results(Pass, Some(&unreachable)), (Inconclusive, error));
+        assert_eq!(results(Pass, None), (Pass, None));
+        // Ended by the user, what was found stands for itself.
+        assert_eq!(results(Pass, Some(&Failure::Interrupted)), (Pass, None));
+    }
 }

@@ -3,7 +3,8 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::process::{Running, Server, floodline, run};
+use crate::process::{Running, Server, floodline, floodline_with_files, run};
+use crate::servers::TestServer;
 
 /// The criteria of one case, by name, with their verdicts.
 fn verdicts(case: &Value) -> Vec<(String, String)> {
@@ -59,6 +60,45 @@ fn a_server_that_drops_answers_fails_ordering_by_the_criterion_for_it() {
     assert_eq!(failed, ["lost", "unanswered"]);
     let lost = test["cases"][0]["criteria"].as_array().unwrap().iter().find(|c| c["name"] == "lost").unwrap();
     assert!(lost["evidence"][0].as_str().unwrap().contains("ids: "), "{lost}");
+}
+
+#[test]
+fn a_target_that_tells_no_statistics_has_what_rests_on_them_skipped() {
+    let server = TestServer::echo();
+    let args = ["test", "memory", "--profile", "smoke", "--target", &server.url, "--dialect", "echo"];
+    let mut command = floodline(args.into_iter().chain(["--json", "-"]));
+    // Statistics are what this is about: little load, so that the simplest of servers follows it.
+    command.envs([("FLOODLINE_MEMORY_RATE", "200"), ("FLOODLINE_MEMORY_CONNECTIONS", "4")]);
+    let test = Running::start(command).wait().expect(0).json();
+    assert_eq!(test["verdict"], "pass");
+    let criteria = test["cases"][0]["criteria"].as_array().unwrap();
+    let skipped = criteria.iter().filter(|criterion| criterion["verdict"] == "skipped");
+    let names: Vec<&str> = skipped.map(|criterion| criterion["name"].as_str().unwrap()).collect();
+    let on_statistics =
+        ["statistics", "client_given_back", "client_leak", "server_given_back", "server_leak"];
+    assert!(on_statistics.iter().all(|name| names.contains(name)), "{names:?}");
+    assert!(!names.contains(&"client_growth") && names.contains(&"server_growth"), "{names:?}");
+    let leak = criteria.iter().find(|criterion| criterion["name"] == "server_leak").unwrap();
+    assert!(leak["evidence"][0].as_str().unwrap().contains("get_performance_stats"), "{leak}");
+}
+
+#[test]
+fn what_was_found_is_told_where_a_later_case_cannot_be_run() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().to_str().unwrap();
+    let cases = ["ordering", "connection_scaling"];
+    let args = [&["test"], &cases[..], &["--profile", "smoke", "--out", dir, "--json", "-"]].concat();
+    // Files enough for a server of 1,100 connections, as the first case starts it, but not for one of 250,000.
+    let mut command = floodline_with_files(2_000, &args);
+    command.env("FLOODLINE_CONNECTIONS", "250,250000");
+    let finished = Running::start(command).wait().expect(4).says(&["connection_scaling"]);
+    let test = finished.json();
+    let names: Vec<&Value> = test["cases"].as_array().unwrap().iter().map(|case| &case["name"]).collect();
+    assert_eq!(names, ["ordering"]);
+    assert_eq!((&test["cases"][0]["verdict"], &test["verdict"]), (&"pass".into(), &"inconclusive".into()));
+    assert!(test["error"].as_str().unwrap().starts_with("connection_scaling: "), "{}", test["error"]);
+    let whole = std::fs::read_to_string(out.path().join("test.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), test);
 }
 
 #[test]
