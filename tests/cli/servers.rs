@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 use crate::process::wait_until;
@@ -35,6 +36,34 @@ impl TestServer {
     /// Sends each message back.
     pub fn echo() -> Self {
         Self::start(|stream, messages| serve_websocket(stream, messages, true))
+    }
+
+    /// Sends each message back; of requests for its statistics it answers so many on a connection, then it closes it.
+    pub fn echo_with_statistics(times: usize) -> Self {
+        Self::start(move |stream, messages| {
+            stream.set_nodelay(true).unwrap();
+            let Ok(mut socket) = accept(stream) else { return };
+            let mut left = times;
+            while let Ok(message) = socket.read() {
+                let asked = matches!(message.to_text(), Ok(text)
+                    if text.contains("get_performance_stats") || text.contains(r#""purge""#));
+                let answer = match message {
+                    Message::Text(_) if asked && left == 0 => return,
+                    Message::Text(_) if asked => {
+                        left -= 1;
+                        Message::text(statistics(messages.load(Ordering::SeqCst)))
+                    }
+                    Message::Text(_) | Message::Binary(_) => {
+                        messages.fetch_add(1, Ordering::SeqCst);
+                        message
+                    }
+                    _ => continue,
+                };
+                if socket.send(answer).is_err() {
+                    return;
+                }
+            }
+        })
     }
 
     /// Completes the handshake, reads, and never answers.
@@ -77,6 +106,16 @@ impl TestServer {
     pub fn await_connections(&self, count: u64) {
         wait_until("connections", || (self.connections() >= count).then_some(()));
     }
+}
+
+/// The statistics of a server that has processed so many messages and uses the same memory all the time.
+fn statistics(processed: u64) -> String {
+    json!({"type": "performance_stats", "uptime": 1.0, "message_count": processed, "connection_count": 5,
+        "queue_depth": 0, "error_count": 0, "memory_usage_mb": 10.0, "memory_growth_mb": 0.0,
+        "messages_per_second": 1.0, "timestamp": 1.5, "received": processed, "admitted": processed,
+        "processed": processed, "refused": 0, "answered": processed, "live_bytes": 1_000_000,
+        "resident_bytes": 10_000_000})
+    .to_string()
 }
 
 fn serve_websocket(stream: TcpStream, messages: &AtomicU64, answer: bool) {
