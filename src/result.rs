@@ -267,7 +267,7 @@ pub struct Moments {
     pub first_refusal_s: Option<f64>,
     /// The first signal of backpressure, which may be about no message in particular.
     pub first_backpressure_s: Option<f64>,
-    /// The last answer or refusal.
+    /// The last answer or refusal that gave a message its class: with `offered_for_s`, how long it took to drain.
     pub last_answer_s: Option<f64>,
 }
 
@@ -572,6 +572,7 @@ impl LoadTestResults {
         self.interrupted |= other.interrupted;
         self.started_at_unix_ns = self.started_at_unix_ns.min(other.started_at_unix_ns);
         self.offered_for_s = self.offered_for_s.max(other.offered_for_s);
+        // Shards start together, and `None` is less than anything.
         self.throughput.achieved_rate += other.throughput.achieved_rate;
         self.throughput.offered_rate =
             self.throughput.offered_rate.zip(other.throughput.offered_rate).map(|(a, b)| a + b);
@@ -728,7 +729,7 @@ pub(crate) mod example {
             refusal_latency_us: None,
             blocked_sends: BlockedSends::default(),
             histograms,
-            moments: Moments::default(),
+            moments: Moments { last_answer_s: Some(10.0), ..Moments::default() },
             windows: Vec::new(),
             connections: ConnectionCounts { requested: 10, established: 10, ..ConnectionCounts::default() },
             per_connection: Vec::new(),
@@ -764,10 +765,12 @@ mod tests {
                 Counts { sent: 10_000, answered: 9_000, lost: 1_000, ..Counts::default() };
             results.messages.missing_ids = vec!["b-1-1-7".to_owned()];
             results.throughput.achieved_rate = 900.0;
+            results.moments.last_answer_s = Some(11.5);
         });
         let merged = LoadTestResults::merge(vec![shard(0, |_| {}), slow]).unwrap();
         assert_eq!((merged.messages.due, merged.messages.counts.lost), (20_000, 1_000));
         assert_eq!(merged.throughput.achieved_rate, 1_900.0);
+        assert_eq!(merged.moments.last_answer_s, Some(11.5));
         assert_eq!(merged.throughput.offered_rate, Some(2_000.0));
         let latency = merged.latency_us.unwrap();
         assert_eq!((latency.count, latency.censored), (20_000, 1_000));
@@ -828,14 +831,15 @@ mod tests {
     #[test]
     fn results_from_before_a_field_was_added_are_read() {
         let mut json = serde_json::to_value(example::clean()).unwrap();
-        for name in ["outages", "outages_not_listed"] {
+        for name in ["outages", "outages_not_listed", "last_answer_s", "first_refusal_s"] {
             assert!(json.as_object_mut().unwrap().remove(name).is_some());
         }
         for name in ["repeated", "untimed_due", "untimed_answered"] {
             assert!(json["messages"].as_object_mut().unwrap().remove(name).is_some());
         }
         assert!(json["workload"].as_object_mut().unwrap().remove("ramp_s").is_some());
-        assert_eq!(serde_json::from_value::<LoadTestResults>(json).unwrap(), example::clean());
+        let read = serde_json::from_value::<LoadTestResults>(json).unwrap();
+        assert_eq!(read, LoadTestResults { moments: Moments::default(), ..example::clean() });
     }
 
     /// Lost in one shard's ramp, refused in the other's held part: only that ranks, and it alone.

@@ -256,6 +256,8 @@ pub struct Workload {
     pub window: usize,
     /// Without an answer for this long after its last send, a message is lost.
     pub answer_timeout: Duration,
+    /// What came due before the end of the load is still sent for so long after it; what is left then is unsent.
+    pub send_grace: Duration,
     /// Seed of everything random.
     pub seed: u64,
     /// How workers wait.
@@ -283,6 +285,8 @@ impl Default for Workload {
             payload_bytes: 1_024,
             window: 32,
             answer_timeout: Duration::from_secs(30),
+            // As long as answers count as achieved: what leaves later can't any more.
+            send_grace: Duration::from_millis(500),
             seed: 1,
             pacer: PacerKind::Timer,
             shard: Shard::default(),

@@ -146,6 +146,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         connect_timeout: args.connect_timeout,
         retry: args.reconnect.then(RetryPolicy::default),
         ping: args.ping,
+        ..Workload::default()
     }
     .validated()
     .map_err(|error| {

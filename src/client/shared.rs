@@ -15,8 +15,7 @@ use crate::record::Recorder;
 use crate::result::Moments;
 use crate::workload::Workload;
 
-/// After the end of the load, messages that came due before it may still leave for so long. It is also how long answers
-/// count as achieved (`achieved_rate`).
+/// After the end of the load, answers count as achieved for so long (`achieved_rate`).
 pub(super) const GRACE_NS: u64 = 500_000_000;
 
 /// Where a load stands. Later phases compare greater.

@@ -16,7 +16,7 @@ use super::in_flight::InFlight;
 use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
-use super::shared::{GRACE_NS, Phase, Shared, Slot};
+use super::shared::{Phase, Shared, Slot};
 use super::transport::Tapped;
 use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
@@ -204,6 +204,7 @@ where
             timeline: Timeline::new(timeline),
             pacer: self.workload.pacer,
             expire_step_ns: (answer_timeout_ns / 20).clamp(HOUSEKEEPING_NS, MAX_EXPIRE_STEP_NS),
+            send_grace_ns: u64::try_from(self.workload.send_grace.as_nanos()).unwrap_or(u64::MAX),
             control: self.control.clone(),
             progress: Arc::clone(&self.progress),
             published: 0,
@@ -292,6 +293,8 @@ struct Conductor<'a, C> {
     pacer: PacerKind,
     /// How often connections are woken to look for messages that timed out.
     expire_step_ns: u64,
+    /// After the end of the load, messages that came due before it may still leave for so long.
+    send_grace_ns: u64,
     control: watch::Receiver<Control>,
     progress: Arc<Progress>,
     /// How many answers have been added to the progress.
@@ -354,7 +357,7 @@ impl<C: Clock> Conductor<'_, C> {
         self.shared.phase.set(Phase::Finishing);
         // Closed loops learn by this that they must not refill their windows.
         self.slots.iter().for_each(|slot| slot.wake());
-        let grace_ends_ns = self.shared.end_ns.get() + GRACE_NS;
+        let grace_ends_ns = self.shared.end_ns.get().saturating_add(self.send_grace_ns);
         let mut quiet_since_ns = None;
         loop {
             let now_ns = self.shared.clock.now_ns();

@@ -26,6 +26,7 @@ const RUN: &[Field] = &[
     ("/shard/index", INTEGER),
     ("/shard/of", INTEGER),
     ("/started_at_unix_ns", INTEGER),
+    ("/last_answer_s", NUMBER_OR_NULL),
     ("/workload/target", TEXT_OR_NULL),
     ("/workload/dialect", TEXT),
     ("/workload/rate", NUMBER_OR_NULL),
