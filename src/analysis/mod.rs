@@ -6,6 +6,7 @@
 //! |---|---|
 //! | Does achieved follow offered in a straight line? | [`fit`] |
 //! | At which rate does the service stop following, and what is its capacity? | [`knee`] |
+//! | Which rate to try next, on the way to the highest that holds? | [`search`] |
 //! | What do contention and coherency cost as connections are added? | [`usl`] |
 //! | Is it getting slower; does it leak? | [`trend`] |
 //! | How steady is it, how fair? | [`spread`] |
@@ -20,6 +21,7 @@ pub mod knee;
 mod normal;
 pub mod percentile;
 pub mod recovery;
+pub mod search;
 pub mod spread;
 pub mod trend;
 pub mod usl;
@@ -30,6 +32,7 @@ pub use interval::{Confidence, Interval};
 pub use knee::{Knee, RateStep};
 pub use percentile::Percentile;
 pub use recovery::{Band, Recovery, SeriesStep, Spike};
+pub use search::{RateSearch, SearchRange, TryOutcome};
 pub use trend::Trend;
 pub use usl::Usl;
 

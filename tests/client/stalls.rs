@@ -183,3 +183,43 @@ fn an_answer_that_comes_after_the_grace_is_answered_but_not_achieved() {
         assert_eq!(measured.messages.counts.answered, 20);
     });
 }
+
+#[test]
+fn the_last_answer_is_timed_from_the_start_of_the_load() {
+    within_patience(|| {
+        let delay = Duration::from_millis(300);
+        let server = server(ServerConfig { processing_delay: delay, ..ServerConfig::default() });
+        // Twenty messages in 400 ms: the last is due at 380 ms.
+        let measured = offer(open_loop(50.0, 4, 0.4), &target(server.address()));
+        assert_eq!(measured.messages.counts.answered, 20);
+        let last_s = measured.moments.last_answer_s.unwrap();
+        assert!(last_s >= 0.38 + delay.as_secs_f64(), "{last_s}");
+        // A machine under load may add to it; the answers were all there when the client ended, 30 s at most.
+        assert!(last_s < 30.0, "{last_s}");
+    });
+}
+
+#[test]
+fn what_came_due_is_sent_for_as_long_as_the_workload_says() {
+    // 16 MB for a peer that reads nothing for a second: more than the buffers of a loopback connection take.
+    let unsent = |send_grace: Duration| {
+        within_patience(move || {
+            let peer = Peer::start(|stream, _| async move {
+                let mut ws = accept_async(stream).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                while let Some(Ok(_)) = ws.next().await {}
+            });
+            let workload = Workload {
+                payload_bytes: 16 << 10,
+                answer_timeout: Duration::from_millis(100),
+                send_grace,
+                ..open_loop(10_000.0, 1, 0.1)
+            };
+            let measured = offer(workload, &peer.target());
+            assert_eq!((measured.messages.due, measured.moments.last_answer_s), (1_000, None));
+            measured.messages.unsent
+        })
+    };
+    assert!(unsent(Duration::from_millis(100)) > 0);
+    assert_eq!(unsent(Duration::from_secs(30)), 0);
+}
