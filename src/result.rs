@@ -2,6 +2,8 @@
 //!
 //! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
 
+pub mod peak;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer};

@@ -279,7 +279,7 @@ mod tests {
         ) {
             let mut coming = outcomes.iter().copied().cycle();
             let (found, tries) = search(range, |_| coming.next().unwrap());
-            let held = |rate: f64| tries.iter().any(|try_| *try_ == (rate, TryOutcome::Held));
+            let held = |rate: f64| tries.contains(&(rate, TryOutcome::Held));
             let failed = |rate: f64| tries.iter().filter(|(tried, outcome)| *tried == rate && *outcome != TryOutcome::Held).count();
             if let Some(rate) = found.highest_held() {
                 prop_assert!(held(rate));

@@ -8,6 +8,7 @@ use floodline::client::{ClientError, ConnectError};
 use floodline::dialect::DialectError;
 use floodline::result::Verdict;
 use floodline::run::RunError;
+use floodline::run::plan::PlanError;
 
 /// Why a command did not get as far as a verdict.
 #[derive(Debug)]
@@ -40,6 +41,22 @@ impl Failure {
         match self {
             Self::Usage(error) | Self::Unreachable(error) => Some(format!("{error:#}")),
             Self::Interrupted => None,
+        }
+    }
+
+    /// A case that could not take place, and which.
+    pub fn of_plan(error: PlanError, case: &str) -> Self {
+        match error {
+            PlanError::Stopped => Self::Interrupted,
+            PlanError::Run { phase, source } => Self::from(source).context(format!("{case}, phase {phase}")),
+            PlanError::Search(error) => Self::usage(error),
+            // The machine's, not the target's.
+            error @ (PlanError::Proxy(_) | PlanError::State(_) | PlanError::Journal(_)) => {
+                Self::Usage(anyhow::Error::from(error).context(case.to_owned()))
+            }
+            error @ (PlanError::Server(_) | PlanError::Control { .. }) => {
+                Self::Unreachable(anyhow::Error::from(error).context(case.to_owned()))
+            }
         }
     }
 

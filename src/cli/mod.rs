@@ -5,6 +5,7 @@ mod exit;
 pub mod list;
 pub mod load;
 pub mod merge;
+pub mod peak;
 mod progress;
 pub mod proxy;
 pub mod serve;
@@ -32,6 +33,8 @@ pub enum Command {
     Load(Box<load::LoadArgs>),
     /// Run the cases, each against a server of its own unless a target is given
     Test(Box<test::TestArgs>),
+    /// Search for the highest rate that holds the limits, confirm it, and offer a burst
+    Peak(Box<peak::PeakArgs>),
     /// Put faults between any client and any server
     Proxy(proxy::ProxyArgs),
     /// Merge the JSON results of several shards into one

@@ -7,6 +7,8 @@ use clap::Args;
 use floodline::client::Token;
 use floodline::config::HighVolumeConfig;
 use floodline::dialect::DialectKind;
+use floodline::run::plan::Venue;
+use floodline::run::{Peer, ServerCommand};
 use floodline::workload::Target;
 
 /// Whom the load goes to.
@@ -36,6 +38,18 @@ pub fn chosen(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Op
         (None, Some(url)) => Ok(Some(url.parse().context("target.url")?)),
         (None, None) => Ok(None),
     }
+}
+
+/// Where cases take place: the target, or a server of our own.
+pub fn venue(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Venue> {
+    let peer = match chosen(args, config)? {
+        Some(target) => Peer::At { target, pid: args.pid },
+        None => {
+            let executable = std::env::current_exe().context("cannot find the floodline executable")?;
+            Peer::Own(ServerCommand { executable, args: Vec::new() })
+        }
+    };
+    Ok(Venue { peer, dialect: dialect(args, config)?, token: token(args, config)? })
 }
 
 /// The dialect by flag or configuration.

@@ -12,9 +12,8 @@ use floodline::config::{HighVolumeConfig, Profile, environment};
 use floodline::environment::Environment;
 use floodline::report::json::JsonOutput;
 use floodline::report::table;
-use floodline::result::{CaseResults, TEST_SCHEMA, TestResults, Verdict};
-use floodline::run::plan::{PlanError, Venue};
-use floodline::run::{Peer, ServerCommand};
+use floodline::result::{CaseResults, PhaseRun, TEST_SCHEMA, TestResults, Verdict};
+use floodline::run::plan::PlanError;
 use floodline::scenario::{self, Case};
 
 use super::exit::{Failure, code_of};
@@ -47,15 +46,11 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     let config =
         HighVolumeConfig::load(args.target.config.as_deref(), env, args.profile).map_err(Failure::usage)?;
     let cases = cases(&args.cases).map_err(Failure::Usage)?;
-    let venue = venue(&args, &config).map_err(Failure::Usage)?;
+    let venue = target::venue(&args.target, &config).map_err(Failure::Usage)?;
     let json =
         args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
-    if let Some(out) = &args.out {
-        fs::create_dir_all(out)
-            .with_context(|| format!("--out {}", out.display()))
-            .map_err(Failure::Usage)?;
-    }
+    make_directory(args.out.as_deref())?;
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
@@ -104,11 +99,7 @@ impl Run<'_> {
                     out.map_err(Failure::Usage)?;
                 }
                 Err(PlanError::Stopped) => return Ok(()),
-                Err(PlanError::Run { phase, source }) => {
-                    let failure = Failure::from(source);
-                    return Err(failure.context(format!("{}, phase {phase}", case.name)));
-                }
-                Err(error) => return Err(Failure::Unreachable(anyhow!(error).context(case.name))),
+                Err(error) => return Err(Failure::of_plan(error, case.name)),
             }
         }
         Ok(())
@@ -148,23 +139,8 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
         .collect()
 }
 
-fn venue(args: &TestArgs, config: &HighVolumeConfig) -> anyhow::Result<Venue> {
-    let peer = match target::chosen(&args.target, config)? {
-        Some(target) => Peer::At { target, pid: args.target.pid },
-        None => {
-            let executable = std::env::current_exe().context("cannot find the floodline executable")?;
-            Peer::Own(ServerCommand { executable, args: Vec::new() })
-        }
-    };
-    Ok(Venue {
-        peer,
-        dialect: target::dialect(&args.target, config)?,
-        token: target::token(&args.target, config)?,
-    })
-}
-
 /// The table goes to standard output, unless the JSON does.
-fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
+pub(super) fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
     if json_on_stdout {
         let _ = std::io::stderr().write_all(text.as_bytes());
         return Ok(());
@@ -174,13 +150,25 @@ fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
 
 /// One file a load, and one with the verdicts of the case.
 fn write_case(out: &Path, case: &CaseResults) -> anyhow::Result<()> {
-    for run in &case.runs {
-        let path = out.join(format!("{}.{}.json", case.name, run.phase));
-        JsonOutput::open(&path)?.write(&run.run)?;
-    }
+    write_runs(out, &case.name, &case.runs)?;
     let verdicts = CaseResults { runs: Vec::new(), ..case.clone() };
     JsonOutput::open(&out.join(format!("{}.json", case.name)))?.write(&verdicts)?;
     Ok(())
+}
+
+/// One file a load.
+pub(super) fn write_runs(out: &Path, case: &str, runs: &[PhaseRun]) -> anyhow::Result<()> {
+    for run in runs {
+        let path = out.join(format!("{case}.{}.json", run.phase));
+        JsonOutput::open(&path)?.write(&run.run)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory for results, where one is wanted.
+pub(super) fn make_directory(out: Option<&Path>) -> Result<(), Failure> {
+    let Some(out) = out else { return Ok(()) };
+    fs::create_dir_all(out).with_context(|| format!("--out {}", out.display())).map_err(Failure::Usage)
 }
 
 #[cfg(test)]

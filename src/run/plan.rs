@@ -15,6 +15,7 @@ use super::host::Host;
 use super::scene::{self, Scene, SceneEvidence};
 use super::{LoadPlan, Peer, RunError, ServerProcessError, run_load};
 use crate::allocator;
+use crate::analysis::search::SearchError;
 use crate::client::{Observer, Stop, Token};
 use crate::dialect::DialectKind;
 use crate::message::PerformanceStats;
@@ -197,6 +198,9 @@ pub enum PlanError {
     /// The journal of our own server cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The range of a search makes no sense.
+    #[error(transparent)]
+    Search(#[from] SearchError),
     /// The user ended it.
     #[error("ended early")]
     Stopped,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::comparison::{p95_as_before, rate_as_before};
 use super::criteria::{Timed, counted};
 use super::load::{connections_over, counting_over};
-use super::{Case, flag, workload};
+use super::{Body, Case, flag, workload};
 use crate::config::HighVolumeConfig;
 use crate::message::Priority;
 use crate::record::WindowSummary;
@@ -18,8 +18,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "backpressure",
     question: "does an overloaded service say so, refuse in order, and recover?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 const NORMAL: &str = "overload.normal";

@@ -2,7 +2,7 @@
 
 use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, told, under};
 use super::load::{achieved_rate, connections_over, counting_over};
-use super::{Case, workload};
+use super::{Body, Case, workload};
 use crate::analysis::ThroughputAnalyzer;
 use crate::analysis::spread::SampleError;
 use crate::config::HighVolumeConfig;
@@ -14,8 +14,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "connection_scaling",
     question: "does every connection get its share, however many there are?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 fn plan(config: &HighVolumeConfig) -> Plan {

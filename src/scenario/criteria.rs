@@ -11,7 +11,7 @@ use crate::units;
 /// Answers count as achieved up to so long after the load, so lateness is held against this.
 pub(super) const ACHIEVED_GRACE: Duration = Duration::from_millis(500);
 /// A worker that uses this much of a core has nothing left to be on time with.
-const BUSY_CORES: f64 = 0.95;
+pub(super) const BUSY_CORES: f64 = 0.95;
 
 /// A criterion that nothing may be counted of. Never inconclusive: no slow machine loses a message.
 pub(super) fn none_of(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::criteria::{Timed, counted, none_of, skipped};
 use super::load::{connections, counting, none_over};
-use super::{Case, flag, workload};
+use super::{Body, Case, flag, workload};
 use crate::config::{DeliveryConfig, HighVolumeConfig};
 use crate::dialect::RequestKind;
 use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Share};
@@ -21,8 +21,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "delivery",
     question: "is every message processed exactly once, whatever is cut or killed?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 const PHASE: &str = "cuts";

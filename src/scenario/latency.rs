@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::criteria::{Timed, counted, under};
 use super::load::{achieved_rate, connections, counting, delivery, unanswered};
-use super::{Case, workload};
+use super::{Body, Case, workload};
 use crate::analysis::{Confidence, SeriesStep, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
 use crate::record::WindowSummary;
@@ -17,8 +17,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "latency",
     question: "does latency stay under its limits for as long as the load lasts?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 const PHASE: &str = "load";

@@ -17,10 +17,22 @@ pub struct LatencyLimit {
 }
 
 impl LatencyLimit {
+    /// The limit on the median.
+    #[must_use]
+    pub fn p50(below: Duration) -> Self {
+        Self { percentile: "p50", below }
+    }
+
     /// The limit on the 95th percentile.
     #[must_use]
     pub fn p95(below: Duration) -> Self {
         Self { percentile: "p95", below }
+    }
+
+    /// The limit on the 99th percentile.
+    #[must_use]
+    pub fn p99(below: Duration) -> Self {
+        Self { percentile: "p99", below }
     }
 }
 
@@ -56,6 +68,19 @@ pub fn judge(results: &mut LoadTestResults, limits: &Limits, latencies: &[Latenc
         criteria.push(achieved_rate(results, limits));
     }
     criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
+    conclude(results, criteria);
+}
+
+/// Judges a load that is to be drained, however long that takes: the counts, the connections, and that every message was
+/// answered or refused.
+pub fn judge_drained(results: &mut LoadTestResults) {
+    let mut criteria = counting(results);
+    criteria.push(connections(results));
+    criteria.push(without_a_word(results));
+    conclude(results, criteria);
+}
+
+fn conclude(results: &mut LoadTestResults, criteria: Vec<CriterionOutcome>) {
     results.verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
     results.reasons = criteria.iter().filter_map(reason).collect();
     results.criteria = criteria;
@@ -191,6 +216,15 @@ pub(super) fn connections(results: &LoadTestResults) -> CriterionOutcome {
     counted("connections", limit, units::count(kept), kept == counts.requested, reasons)
 }
 
+/// Every message answered or refused.
+pub(super) fn without_a_word(results: &LoadTestResults) -> CriterionOutcome {
+    let messages = &results.messages;
+    let told = messages.counts.answered + messages.counts.refused;
+    let which =
+        format!("unsent {}, lost {}", units::count(messages.unsent), units::count(messages.counts.lost));
+    none_of("unanswered", messages.due.saturating_sub(told), [which])
+}
+
 /// Achieved against offered, of a load that is an open loop: one that says not what it offered does not pass.
 pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> CriterionOutcome {
     let (name, least) = ("achieved_rate", units::percent(limits.achieved_ratio));
@@ -210,7 +244,7 @@ pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> Crite
     timed.outcome(limits, &[results])
 }
 
-fn latency(results: &LoadTestResults, limits: &Limits, limit: &LatencyLimit) -> CriterionOutcome {
+pub(super) fn latency(results: &LoadTestResults, limits: &Limits, limit: &LatencyLimit) -> CriterionOutcome {
     // In a closed loop nothing is due: the latency from the send is the only one.
     let open_loop = results.workload.rate.is_some();
     let measurement = if open_loop { &results.latency_us } else { &results.service_latency_us };
@@ -295,6 +329,21 @@ mod tests {
             );
             assert_eq!((failed(&results), results.verdict), (vec![name], Verdict::Fail));
         }
+    }
+
+    #[test]
+    fn what_is_drained_may_take_its_time_and_be_refused_but_not_be_forgotten() {
+        let drained = |edit: fn(&mut LoadTestResults)| {
+            let mut results = example::clean();
+            results.throughput.achieved_rate = 1.0;
+            results.messages.counts.answered -= 1;
+            edit(&mut results);
+            judge_drained(&mut results);
+            (failed(&results).join(" "), results.verdict)
+        };
+        assert_eq!(drained(|r| r.messages.counts.refused = 1), (String::new(), Verdict::Pass));
+        assert_eq!(drained(|r| r.messages.unsent = 1), ("unanswered".to_owned(), Verdict::Fail));
+        assert_eq!(drained(|r| r.messages.counts.lost = 1), ("lost unanswered".to_owned(), Verdict::Fail));
     }
 
     #[test]

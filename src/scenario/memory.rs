@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::criteria::{counted, shown, skipped, told};
 use super::load::{connections, counting, delivery, unanswered_over};
-use super::{Case, workload};
+use super::{Body, Case, workload};
 use crate::analysis::{Confidence, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
 use crate::dialect::RequestKind;
@@ -15,8 +15,11 @@ use crate::sampler::ProcessSummary;
 use crate::units;
 use crate::workload::{Offered, Workload};
 
-pub(super) const CASE: Case =
-    Case { name: "memory", question: "is memory flat under load, and given back after it?", plan, judge };
+pub(super) const CASE: Case = Case {
+    name: "memory",
+    question: "is memory flat under load, and given back after it?",
+    body: Body::Planned { plan, judge },
+};
 
 fn plan(config: &HighVolumeConfig) -> Plan {
     let case = &config.memory;

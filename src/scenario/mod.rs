@@ -11,6 +11,7 @@ mod latency;
 pub mod load;
 mod memory;
 mod ordering;
+pub mod peak;
 mod rate_scaling;
 mod recovery;
 
@@ -26,14 +27,26 @@ pub struct Case {
     pub name: &'static str,
     /// The question that it answers.
     pub question: &'static str,
-    /// What it does.
-    pub plan: fn(&HighVolumeConfig) -> Plan,
-    /// What must hold.
-    judge: fn(&HighVolumeConfig, &Evidence) -> Vec<CriterionOutcome>,
+    /// What it does, and what must hold.
+    body: Body,
+}
+
+/// How a case is run.
+#[derive(Debug, Clone, Copy)]
+enum Body {
+    /// Its phases are known beforehand, and judged when all are over.
+    Planned {
+        /// What it does.
+        plan: fn(&HighVolumeConfig) -> Plan,
+        /// What must hold.
+        judge: fn(&HighVolumeConfig, &Evidence) -> Vec<CriterionOutcome>,
+    },
+    /// What it does next depends on what it found.
+    Search(fn(&HighVolumeConfig, &Venue, &Stop, &mut dyn PlanObserver) -> Result<CaseResults, PlanError>),
 }
 
 /// All cases, in the order in which they run.
-pub const ALL: [&Case; 8] = [
+pub const ALL: [&Case; 9] = [
     &rate_scaling::CASE,
     &ordering::CASE,
     &delivery::CASE,
@@ -42,6 +55,7 @@ pub const ALL: [&Case; 8] = [
     &connection_scaling::CASE,
     &memory::CASE,
     &recovery::CASE,
+    &peak::CASE,
 ];
 
 /// The case of that name.
@@ -62,7 +76,11 @@ impl Case {
         stop: &Stop,
         observer: &mut dyn PlanObserver,
     ) -> Result<CaseResults, PlanError> {
-        let evidence = execute(&(self.plan)(config), venue, stop, observer)?;
+        let plan = match self.body {
+            Body::Planned { plan, .. } => plan(config),
+            Body::Search(search) => return search(config, venue, stop, observer),
+        };
+        let evidence = execute(&plan, venue, stop, observer)?;
         let criteria = self.assess(config, &evidence);
         Ok(CaseResults {
             name: self.name.to_owned(),
@@ -78,15 +96,28 @@ impl Case {
 }
 
 impl Case {
+    /// Its phases; `None` where they depend on what is found.
+    #[must_use]
+    pub fn plan(&self, config: &HighVolumeConfig) -> Option<Plan> {
+        match self.body {
+            Body::Planned { plan, .. } => Some(plan(config)),
+            Body::Search(_) => None,
+        }
+    }
+
     /// The criteria over `evidence`. Evidence that lacks a phase of the plan fails by that alone: what was not looked at
     /// does not pass.
     #[must_use]
     pub fn assess(&self, config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
-        let plan = (self.plan)(config);
+        let Body::Planned { plan, judge } = self.body else {
+            let why = "a search judges its own tries, not evidence of phases".to_owned();
+            return vec![criteria::none_of("missing_phases", 1, [why])];
+        };
+        let plan = plan(config);
         let missing = plan.phases.iter().filter(|phase| !is_there(phase, evidence));
         let missing: Vec<String> =
             missing.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
-        let mut criteria = (self.judge)(config, evidence);
+        let mut criteria = judge(config, evidence);
         if !missing.is_empty() {
             criteria.push(criteria::none_of("missing_phases", missing.len() as u64, missing));
         }
@@ -154,7 +185,8 @@ mod testing {
 
     /// Judges `evidence`, at the size `full`.
     pub(super) fn judged(case: &Case, evidence: &Evidence) -> Vec<CriterionOutcome> {
-        (case.judge)(&HighVolumeConfig::for_profile(crate::config::Profile::Full), evidence)
+        let Body::Planned { judge, .. } = case.body else { panic!("{} judges its own tries", case.name) };
+        judge(&HighVolumeConfig::for_profile(crate::config::Profile::Full), evidence)
     }
 
     /// The names of the criteria that ended so.
@@ -201,13 +233,13 @@ mod tests {
     fn a_load_without_a_result_is_missing() {
         let config = HighVolumeConfig::default();
         for case in ALL {
-            let plan = (case.plan)(&config);
+            let Some(plan) = case.plan(&config) else { continue };
             let named = |phase: &Phase| PhaseEvidence::of(&phase.name);
             let phases: Vec<PhaseEvidence> = plan.phases.iter().map(named).collect();
             let loads = plan
                 .phases
                 .iter()
-                .filter(|phase| matches!(phase.action, Action::Load(_) | Action::WatchedLoad(_)));
+                .filter(|phase| !matches!(phase.action, Action::Idle(_) | Action::Stats | Action::Purge));
             let names: Vec<String> =
                 loads.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
             let criteria = case.assess(&config, &testing::seen(phases));
@@ -219,7 +251,7 @@ mod tests {
     #[test]
     fn phases_have_names_of_their_own_at_every_size() {
         for (case, profile) in ALL.into_iter().flat_map(|case| Profile::ALL.map(|profile| (case, profile))) {
-            let plan = (case.plan)(&HighVolumeConfig::for_profile(profile));
+            let Some(plan) = case.plan(&HighVolumeConfig::for_profile(profile)) else { continue };
             let names: BTreeSet<&str> = plan.phases.iter().map(|phase| &*phase.name).collect();
             assert_eq!(names.len(), plan.phases.len(), "{} at {profile}", case.name);
         }
@@ -229,7 +261,8 @@ mod tests {
     #[test]
     fn the_full_size_is_that_of_the_requirements() {
         let loads = |name: &str| -> Vec<(f64, u32, f64)> {
-            let plan = (by_name(name).unwrap().plan)(&HighVolumeConfig::for_profile(Profile::Full));
+            let full = HighVolumeConfig::for_profile(Profile::Full);
+            let plan = by_name(name).unwrap().plan(&full).unwrap();
             let load = |action: &Action| match action {
                 Action::Load(load) | Action::WatchedLoad(load) => match load.offered {
                     Offered::Rate(rate) => {
@@ -255,7 +288,7 @@ mod tests {
     #[test]
     fn timed_loads_have_the_ramps_of_the_requirements() {
         for case in ALL {
-            let plan = (case.plan)(&HighVolumeConfig::for_profile(Profile::Full));
+            let Some(plan) = case.plan(&HighVolumeConfig::for_profile(Profile::Full)) else { continue };
             let ramp_s = if ["ordering", "backpressure"].contains(&case.name) { 0 } else { 10 };
             for phase in plan.phases {
                 if let Action::Load(load) | Action::WatchedLoad(load) = phase.action {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::criteria::none_of;
 use super::load::{connections_over, counting_over, unanswered_over};
-use super::{Case, workload};
+use super::{Body, Case, workload};
 use crate::config::HighVolumeConfig;
 use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{Action, Evidence, Phase, Plan};
@@ -15,8 +15,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "ordering",
     question: "does each connection keep its order, and is nothing missing, doubled, foreign or altered?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 /// "Unpaced" is a schedule that is over before the first answer: everything is due within some milliseconds.

@@ -2,7 +2,7 @@
 
 use super::criteria::{Timed, straight_line, told, under};
 use super::load::{achieved_rate, connections_over, counting_over, delivery, unanswered_over};
-use super::{Case, workload};
+use super::{Body, Case, workload};
 use crate::analysis::{RateStep, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
 use crate::result::{CriterionOutcome, LoadTestResults};
@@ -10,8 +10,11 @@ use crate::run::plan::{Action, Evidence, Phase, Plan};
 use crate::units::{self, Rate};
 use crate::workload::{Offered, Workload};
 
-pub(super) const CASE: Case =
-    Case { name: "rate_scaling", question: "does the service follow each rate of the table?", plan, judge };
+pub(super) const CASE: Case = Case {
+    name: "rate_scaling",
+    question: "does the service follow each rate of the table?",
+    body: Body::Planned { plan, judge },
+};
 
 fn plan(config: &HighVolumeConfig) -> Plan {
     let phase = |&rate: &Rate| {

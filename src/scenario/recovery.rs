@@ -11,7 +11,7 @@ use super::comparison::{p95_as_before, rate_as_before, rate_kept};
 use super::criteria::{Timed, counted, none_of, shown, skipped};
 use super::delivery::{duplicates, pings};
 use super::load::none_over;
-use super::{Case, flag, workload};
+use super::{Body, Case, flag, workload};
 use crate::config::{HighVolumeConfig, RecoveryConfig};
 use crate::dialect::RequestKind;
 use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Side};
@@ -26,8 +26,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "recovery",
     question: "does a fault stay where it is, and is it gone when it ends?",
-    plan,
-    judge,
+    body: Body::Planned { plan, judge },
 };
 
 /// A fault of some of the connections.
