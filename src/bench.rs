@@ -14,15 +14,17 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, SamplingMode};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use thiserror::Error;
 
 use crate::client::Stop;
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
 use crate::dialect::{DialectKind, RequestKind};
 use crate::result::{LoadTestResults, Verdict};
+use crate::run::plan::Venue;
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
-use crate::scenario::load::{LatencyLimit, judge};
+use crate::scenario::Case;
+use crate::scenario::load::{LatencyLimit, judge, judge_drained};
 use crate::units::{Rate, UnitError};
 use crate::workload::{Offered, Target, TargetError, Workload};
 
@@ -47,6 +49,12 @@ pub enum Measure {
     ClientCpuPerMessage,
     /// CPU time of the server's process an answered message; left out where the server's process is not known.
     ServerCpuPerMessage,
+    /// The time in which so many messages are answered or refused, from the start of the load to the last of them. A load
+    /// that is measured so is not expected to be followed: it is judged by its counts.
+    Drain {
+        /// How many; in a closed loop, whose windows differ, the time is scaled to this.
+        messages: u64,
+    },
 }
 
 impl Measure {
@@ -68,6 +76,7 @@ impl Measure {
             Self::ServiceLatencyP50 => "service_latency_p50",
             Self::ClientCpuPerMessage => "client_cpu_per_message",
             Self::ServerCpuPerMessage => "server_cpu_per_message",
+            Self::Drain { .. } => "drain",
         }
     }
 
@@ -79,6 +88,11 @@ impl Measure {
             Self::ServiceLatencyP50 => results.service_latency_us.as_ref()?.p50,
             Self::ClientCpuPerMessage => results.cost.client_cpu_us_per_message,
             Self::ServerCpuPerMessage => results.cost.server_cpu_us_per_message,
+            Self::Drain { messages } => {
+                let told = results.messages.counts.answered + results.messages.counts.refused;
+                let us = results.last_answer_s? * 1e6 * messages as f64 / told as f64;
+                Some(us).filter(|us| us.is_finite())
+            }
         }?;
         // Criterion silently drops a benchmark with a zero sample, and a real one of these is never zero.
         (value_us > 0.0).then(|| Duration::from_secs_f64(value_us / 1e6))
@@ -197,10 +211,34 @@ impl Suite {
         Self { name, settings, criterion: Criterion::default().configure_from_args(), failed: Vec::new() }
     }
 
+    /// Runs a whole case of the size that `config` gives it, unless nothing is to be run at all: what it finds wrong stands
+    /// in the way of measuring. `true` where it holds or leaves doubts, which are told.
+    pub fn check(&mut self, case: &Case, config: &HighVolumeConfig) -> bool {
+        if self.settings.arguments.mode == Mode::NoRun {
+            return true;
+        }
+        progress(&format!("{}: checking the case", self.name));
+        let peer = match &self.settings.peer {
+            PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
+            PeerSetting::Own(command) => Peer::Own(command.clone()),
+        };
+        let venue = Venue { peer, dialect: self.settings.dialect, token: None };
+        let failure = match case.run(config, &venue, &Stop::default(), &mut ()) {
+            Ok(found) if found.verdict == Verdict::Fail => found.reasons.join("; "),
+            Ok(found) => {
+                found.reasons.iter().for_each(|reason| say(&format!("{}: {reason}", self.name)));
+                return true;
+            }
+            Err(error) => error.to_string(),
+        };
+        say(&format!("{}: NOT MEASURED: {failure}", self.name));
+        self.failed.push(format!("{}: {failure}", self.name));
+        false
+    }
+
     /// Runs one cell, unless the command line's filter leaves out all of its benchmarks.
     pub fn cell(&mut self, cell: &Cell) {
-        let measures: Vec<Measure> =
-            cell.measures.iter().copied().filter(|&measure| self.is_wanted(cell, measure)).collect();
+        let measures: Vec<Measure> = self.measures_of(cell).collect();
         if measures.is_empty() {
             return;
         }
@@ -225,6 +263,16 @@ impl Suite {
         say(&format!("{} of the cells did not hold and were not measured:", self.failed.len()));
         self.failed.iter().for_each(|failure| say(&format!("  {failure}")));
         ExitCode::FAILURE
+    }
+
+    fn measures_of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = Measure> {
+        cell.measures.iter().copied().filter(|&measure| self.is_wanted(cell, measure))
+    }
+
+    /// What the bench is to do.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     fn is_wanted(&self, cell: &Cell, measure: Measure) -> bool {
@@ -268,7 +316,11 @@ impl Suite {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
             let mut results =
                 run_load(&plan, &Stop::default(), &mut ()).map_err(|error: RunError| error.to_string())?;
-            judge(&mut results, &self.settings.config.limits, &cell.limits);
+            if cell.measures.iter().any(|measure| matches!(measure, Measure::Drain { .. })) {
+                judge_drained(&mut results);
+            } else {
+                judge(&mut results, &self.settings.config.limits, &cell.limits);
+            }
             match results.verdict {
                 Verdict::Fail => return Err(format!("window {window}: {}", results.reasons.join("; "))),
                 Verdict::Inconclusive => say(&format!(
@@ -299,6 +351,9 @@ impl Suite {
             .warm_up_time(Duration::from_nanos(1))
             .measurement_time(Duration::from_millis(1))
             .sampling_mode(SamplingMode::Flat);
+        if let Measure::Drain { messages } = measure {
+            group.throughput(Throughput::Elements(messages));
+        }
         let mut call = 0;
         group.bench_function(BenchmarkId::new(measure.name(), &cell.parameter), |bencher| {
             bencher.iter_custom(|iterations| {
@@ -317,12 +372,25 @@ pub fn run(
     executable: &str,
     cells: impl FnOnce(&Settings) -> Result<Vec<Cell>, BenchError>,
 ) -> ExitCode {
+    run_checked(name, executable, cells, |_| true)
+}
+
+/// The same, where `check` (which is to use [`Suite::check`]) finds nothing wrong.
+pub fn run_checked(
+    name: &'static str,
+    executable: &str,
+    cells: impl FnOnce(&Settings) -> Result<Vec<Cell>, BenchError>,
+    check: impl FnOnce(&mut Suite) -> bool,
+) -> ExitCode {
     let prepared =
         Settings::read(executable).and_then(|settings| cells(&settings).map(|cells| (settings, cells)));
     match prepared {
         Ok((settings, cells)) => {
             let mut suite = Suite::new(name, settings);
-            cells.iter().for_each(|cell| suite.cell(cell));
+            let wanted = cells.iter().any(|cell| suite.measures_of(cell).next().is_some());
+            if wanted && check(&mut suite) {
+                cells.iter().for_each(|cell| suite.cell(cell));
+            }
             suite.finish()
         }
         Err(error) => {

@@ -65,7 +65,8 @@ fn row(out: &mut String, tried: &RateTry) {
         cores(tried.foreign_cores),
         latency(tried.send_lateness_p99_us),
     );
-    for reason in &tried.reasons {
+    // The others are in the JSON.
+    if let Some(reason) = tried.reasons.first() {
         let _ = writeln!(out, "  {:<26}{reason}", "");
     }
 }

@@ -103,7 +103,8 @@ pub struct RepeatInterval {
     pub confidence: f64,
 }
 
-/// The highest rate that held in every confirming run.
+/// The highest rate that held in every confirming run. What holds in an open loop is achieved, so the repeats differ by
+/// what fell behind only; what the search leaves open lies between `rate` and `not_held_rate`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PeakRate {
     /// The rate that was offered, messages per second.

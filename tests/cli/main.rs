@@ -8,6 +8,7 @@ mod contract;
 mod faults;
 mod interrupt;
 mod load;
+mod peak;
 mod process;
 mod proxy;
 mod serve;

@@ -39,8 +39,8 @@ const BURST_PER_SECOND: f64 = 1e6;
 const BURST: &str = "burst";
 /// What the phases of the confirming runs begin with.
 const CONFIRM: &str = "confirm";
-/// Rates that are tried to be confirmed, each lower than the one before by the resolution. A short load flatters a rate by
-/// a few per cent; a search that is off by more than a third (1.05⁸) measured something else.
+/// Rates that are tried to be confirmed, each lower than the one before by the resolution at least. A short load flatters
+/// a rate somewhat; a search that is off by more than a third (1.05⁸) measured something else.
 const ROUNDS: u32 = 9;
 /// From so many repeats on their median has a bootstrap interval worth its name; with fewer it is too narrow.
 const BOOTSTRAP_FROM: usize = 10;
@@ -170,9 +170,16 @@ impl<'a> Hunt<'a> {
             if achieved.len() == case.repeats as usize {
                 return Ok(figure(rate, &achieved, &self.tries));
             }
-            rate /= 1.0 + case.resolution_ratio;
+            rate = self.below(rate);
         }
         Ok(None)
+    }
+
+    /// The rate to confirm after `rate` has failed: lower by the resolution, and no higher than what was served in the run
+    /// that failed, which spares the rounds in between. Half of it at least, whatever became of that run.
+    fn below(&self, rate: f64) -> f64 {
+        let served = self.tries.last().map_or(rate, |tried| tried.served_rate);
+        (rate / (1.0 + self.config.peak.resolution_ratio)).min(served.max(rate / 2.0))
     }
 
     /// Tries one rate; `skipped` where it was ended early.
