@@ -379,7 +379,7 @@ section! {
         /// How long the found rate must be sustained. Scaled by the profile.
         #[serde(with = "text::duration")]
         confirm: Duration = Duration::from_secs(60),
-        /// Confirming runs, over which the figure's interval is taken.
+        /// Confirming runs, over which the figure's interval is taken; up to nine, it is their range.
         #[serde(with = "text::count")]
         repeats: u32 = 3,
         /// Messages of the burst, sent as fast as possible. Scaled by the profile.

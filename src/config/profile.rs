@@ -260,7 +260,8 @@ mod tests {
         let drain = Duration::from_secs_f64(c.backpressure.queue_threshold as f64 / service_s);
         let doublings = (c.peak.ceiling_rate.as_per_second() / c.peak.start_rate.as_per_second()).log2();
         let halvings = -c.peak.resolution_ratio.log2();
-        let search = doublings.ceil() as usize + halvings.ceil() as usize;
+        // What does not hold is tried twice: the top of the ramp, and half of the rates between, or all.
+        let search = doublings.ceil() as usize + 1 + 2 * halvings.ceil() as usize;
         [
             steps(c.rate_scaling.hold, c.rates.len()),
             seconds(c.ordering.messages, c.ordering.rate) + seconds(parallel, c.ordering.rate),

@@ -84,7 +84,7 @@ fn the_own_server_holds_up_to_a_ceiling() {
 
 #[test]
 fn a_burst_that_is_not_answered_fails_by_that_criterion() {
-    // Above what the tries before it need; the burst's answers are the ones that are dropped.
+    // About ten of the burst's answers.
     let server = Server::start(&["--fault", "drop-answers=0.001,seed=7"]);
     let config = settings("burst.toml", "ceiling_rate = 1000\nconfirm = \"300ms\"\n");
     let mut command = floodline(["peak", "--target", &server.url, "--profile", "smoke", "--json", "-"]);
