@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_came_late_is_no_share() {
-        // And an answer that never came in time is none, though it counts as answered.
+        // How many answers there were in the end is not looked at.
         assert_fails(&with(100, |run| run.per_connection[3].counts.answered = 1), &[]);
         let nothing = with(100, |run| {
             run.per_connection.iter_mut().for_each(|connection| connection.achieved = 0);
