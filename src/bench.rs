@@ -93,7 +93,7 @@ impl Measure {
             Self::ServerCpuPerMessage => results.cost.server_cpu_us_per_message,
             Self::Drain { messages } => {
                 let told = results.messages.counts.answered + results.messages.counts.refused;
-                let us = results.last_answer_s? * 1e6 * messages as f64 / told as f64;
+                let us = results.moments.last_answer_s? * 1e6 * messages as f64 / told as f64;
                 Some(us).filter(|us| us.is_finite())
             }
         }?;

@@ -13,7 +13,7 @@ use floodline::environment::Environment;
 use floodline::report::json::JsonOutput;
 use floodline::report::table;
 use floodline::result::{CaseResults, PhaseRun, TEST_SCHEMA, TestResults, Verdict};
-use floodline::run::plan::PlanError;
+use floodline::run::plan::{PlanError, Venue};
 use floodline::scenario::{self, Case};
 
 use super::exit::{Failure, code_of};

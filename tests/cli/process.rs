@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Long enough for a machine under load; a child that needs it fails its test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a poll of the system pauses.
 const POLL: Duration = Duration::from_millis(5);
 
