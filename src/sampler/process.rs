@@ -219,7 +219,8 @@ mod tests {
             reading
         });
         let [small, large] = &readings;
-        assert!(large.rss_bytes.unwrap() >= small.rss_bytes.unwrap() + (16 << 20), "{readings:?}");
+        // The kernel adds up what each core has counted, to within some pages a core.
+        assert!(large.rss_bytes.unwrap() >= small.rss_bytes.unwrap() + (15 << 20), "{readings:?}");
         assert!(readings.iter().all(|reading| reading.peak_rss_bytes >= reading.rss_bytes), "{readings:?}");
         assert!(readings[0].peak_rss_bytes.unwrap() < 16 << 20, "{readings:?}");
     }

@@ -267,9 +267,9 @@ mod tests {
         load.resources.server = Some(side);
         edit(&mut load);
         let mut loaded = loaded("load", load);
-        // Flat at the peak after the warm-up of 60 s.
+        // Flat at the peak after the ramp of 10 s and the warm-up of 60 s.
         loaded.memory =
-            (0..100_u32).map(|n| sample(60.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
+            (0..100_u32).map(|n| sample(70.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
         seen(vec![at("before", 10 * MB), loaded, at("loaded", peak), at("idled", idled), at("purged", idled)])
     }
 

@@ -56,6 +56,7 @@ pub fn burst(config: &HighVolumeConfig) -> Workload {
         arrival: Arrival::Uniform,
         // However long the server takes to read it all.
         send_grace: config.load.answer_timeout,
+        ramp: Duration::ZERO,
         ..workload(config)
     }
 }
@@ -190,6 +191,8 @@ impl<'a> Hunt<'a> {
             offered: Offered::Rate(Rate::per_second(rate).unwrap_or(case.ceiling_rate)),
             connections: case.connections,
             duration: hold,
+            // Whether a rate holds shows by what is left over at its end, which a fall would serve.
+            ramp: Duration::ZERO,
             ..workload(self.config)
         };
         if !self.offer(phase, load)? {
