@@ -593,7 +593,16 @@ impl LoadTestResults {
         self.per_connection.sort_by_key(|connection| connection.connection);
         self.outages.extend(other.outages);
         self.outages_not_listed += other.outages_not_listed + Outage::keep_first(&mut self.outages);
-        self.resources = Resources { server: self.resources.server.take(), ..Resources::default() };
+        // What may have kept either generator back still counts; sums over machines say nothing.
+        let most = |a: Option<f64>, b: Option<f64>| if b > a { b } else { a };
+        let (mine, others) = (&mut self.resources, &other.resources);
+        self.resources = Resources {
+            server: mine.server.take(),
+            foreign_cpu_cores: most(mine.foreign_cpu_cores, others.foreign_cpu_cores),
+            stolen_cpu_cores: most(mine.stolen_cpu_cores, others.stolen_cpu_cores),
+            busiest_worker_cores: most(mine.busiest_worker_cores, others.busiest_worker_cores),
+            ..Resources::default()
+        };
         self.cost = Cost::default();
     }
 }

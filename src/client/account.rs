@@ -383,10 +383,14 @@ impl<C: Clock, D: Session> Account<C, D> {
         self.end_blocked(sent);
         self.outages.count_resends(&self.ledger, &mut self.shared.outages.borrow_mut());
         let mut due = sent;
-        for due_ns in self.unsent(sent) {
+        for due_ns in self.queued(sent) {
             due += 1;
             untimed.due += u64::from(!self.shared.is_timed(Some(due_ns)));
         }
+        let rest = match &self.pace {
+            Pace::Open(due_times) => Some(due_times.clone()),
+            Pace::Closed { .. } => None,
+        };
         self.ledger.abandon();
         let mut ledger = std::mem::take(&mut self.ledger);
         if ledger.counts().refused == 0 {
@@ -396,6 +400,7 @@ impl<C: Clock, D: Session> Account<C, D> {
         let report = ConnectionReport {
             index: self.index,
             due,
+            rest,
             untimed,
             ledger,
             client_id: std::mem::take(&mut self.client_id),
@@ -411,16 +416,21 @@ impl<C: Clock, D: Session> Account<C, D> {
     /// When what never left was due, after the `sent` first messages: what was queued, and what the schedule still
     /// holds. In a closed loop nothing is due.
     fn unsent(&self, sent: u64) -> impl Iterator<Item = u64> {
-        let queued = std::iter::successors(self.ledger.unanswered_from(sent), |(sequence, _)| {
-            self.ledger.unanswered_from(sequence + 1)
-        });
         let scheduled = match &self.pace {
             Pace::Open(due_times) => Some(due_times.clone()),
             Pace::Closed { .. } => None,
         };
         let origin_ns = self.shared.origin_ns;
         let scheduled = scheduled.into_iter().flatten().map(move |due_ns| origin_ns + due_ns);
-        queued.filter_map(|(_, flight)| flight.due_ns).chain(scheduled)
+        self.queued(sent).chain(scheduled)
+    }
+
+    /// When what was taken from the schedule, and never left, was due.
+    fn queued(&self, sent: u64) -> impl Iterator<Item = u64> {
+        let queued = std::iter::successors(self.ledger.unanswered_from(sent), |(sequence, _)| {
+            self.ledger.unanswered_from(sequence + 1)
+        });
+        queued.filter_map(|(_, flight)| flight.due_ns)
     }
 
     /// What was attempted and still has not left, of `sent` that have, waited in vain: that is waiting too.

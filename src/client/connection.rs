@@ -87,8 +87,10 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         account: &mut Account<C, D>,
         cx: &mut Context<'_>,
     ) -> Result<(), End> {
-        self.receive(account, cx)?;
+        let received = self.receive(account, cx);
+        // Also what came just before the end ends an outage.
         account.settle(self.ws.get_ref().read_ns());
+        received?;
         self.feel_pulse(account, cx)?;
         self.transmit(account, cx)
     }
@@ -112,6 +114,10 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
     }
 
     fn message<D: Session>(&mut self, account: &mut Account<C, D>, message: Message) -> Result<(), End> {
+        if self.confirmed < self.batch.len() {
+            // Reading may have pushed on what was queued, for the sake of a pong: it has left before its answer came.
+            self.confirm(account, self.ws.get_ref().written_bytes());
+        }
         let received_ns = self.ws.get_ref().read_ns();
         match message {
             Message::Text(text) => account.receive(Frame::Text(&text), received_ns),

@@ -35,14 +35,21 @@ impl OutageLog {
 pub(super) struct Outages {
     /// How often the connection was opened again.
     pub(super) reconnects: u64,
-    /// Where the latest outage is kept, and how many messages had been sent again before it.
-    latest: Option<(usize, u64)>,
+    latest: Option<Latest>,
     /// Those after which something is unanswered, oldest first. No more than the log keeps.
     unrecovered: Vec<Unrecovered>,
 }
 
+/// The latest outage that is kept.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    begun: Unrecovered,
+    /// How many messages had been sent again before it.
+    resent: u64,
+}
+
 /// An outage from which the client has not recovered.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Unrecovered {
     /// Where the log keeps it.
     place: usize,
@@ -74,9 +81,9 @@ impl Outages {
         };
         let place = log.add(outage);
         let counts = ledger.counts();
-        self.latest = place.map(|place| (place, counts.resent));
-        let unrecovered = |place| Unrecovered { place, sent: counts.sent, lost: counts.lost };
-        self.unrecovered.extend(place.map(unrecovered));
+        let begun = place.map(|place| Unrecovered { place, sent: counts.sent, lost: counts.lost });
+        self.latest = begun.map(|begun| Latest { begun, resent: counts.resent });
+        self.unrecovered.extend(begun);
     }
 
     /// It is open again.
@@ -92,6 +99,9 @@ impl Outages {
         self.reconnects = self.reconnects.saturating_sub(1);
         if let Some(outage) = self.latest_in(log) {
             outage.reconnected_at_s = None;
+            let recovered = outage.recovered_at_s.take().is_some();
+            // Nothing was unanswered, so it seemed over when it was open.
+            self.unrecovered.extend(self.latest.filter(|_| recovered).map(|latest| latest.begun));
         }
     }
 
@@ -119,13 +129,13 @@ impl Outages {
 
     /// Writes down how much was sent again since the latest cut.
     pub(super) fn count_resends(&self, ledger: &Ledger, log: &mut OutageLog) {
-        if let (Some((_, before)), Some(outage)) = (self.latest, self.latest_in(log)) {
-            outage.resent = ledger.counts().resent - before;
+        if let (Some(latest), Some(outage)) = (self.latest, self.latest_in(log)) {
+            outage.resent = ledger.counts().resent - latest.resent;
         }
     }
 
     fn latest_in<'a>(&self, log: &'a mut OutageLog) -> Option<&'a mut Outage> {
-        log.kept.get_mut(self.latest?.0)
+        log.kept.get_mut(self.latest?.begun.place)
     }
 }
 
@@ -186,11 +196,19 @@ mod tests {
 
     #[test]
     fn what_is_refused_at_once_was_no_reconnect() {
-        let (mut outages, mut log, ledger) = (Outages::default(), OutageLog::default(), Ledger::default());
+        let (mut outages, mut log, mut ledger) =
+            (Outages::default(), OutageLog::default(), Ledger::default());
         outages.lost(0, &reset(), 1.0, &ledger, &mut log);
         outages.reconnected(2.0, &mut log);
+        // Nothing was unanswered.
+        outages.recover(2.0, &mut ledger, &mut log);
+        assert_eq!(log.kept[0].recovered_at_s, Some(2.0));
         outages.refused_again(&mut log);
         assert_eq!((outages.reconnects, log.kept[0].reconnected_at_s), (0, None));
+        assert_eq!((outages.is_over(), log.kept[0].recovered_at_s), (false, None));
+        outages.reconnected(3.0, &mut log);
+        outages.recover(3.0, &mut ledger, &mut log);
+        assert_eq!((outages.is_over(), log.kept[0].recovered_at_s), (true, Some(3.0)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
 
 use crate::ledger::Ledger;
 use crate::record::CoarseHistogram;
+use crate::schedule::DueTimes;
 use crate::units;
 
 /// Why a connection ended before the load did.
@@ -25,7 +26,11 @@ const REASONS_KEPT: usize = 20;
 #[derive(Debug)]
 pub(super) struct ConnectionReport {
     pub(super) index: u32,
+    /// What came due until it ended, without the rest.
     pub(super) due: u64,
+    /// What its schedule still held then. How much of that came due is known only when the load is over, which an
+    /// interruption may move up.
+    pub(super) rest: Option<DueTimes>,
     pub(super) untimed: Untimed,
     pub(super) ledger: Ledger,
     pub(super) client_id: String,

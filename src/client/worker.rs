@@ -216,7 +216,9 @@ where
         let cpu_s = conductor.cpu_s;
         drop(conductor);
         self.close(&shared, &slots, tasks).await;
-        let connections = slots.iter().filter_map(|slot| slot.take_report()).collect();
+        let mut connections: Vec<ConnectionReport> =
+            slots.iter().filter_map(|slot| slot.take_report()).collect();
+        connections.iter_mut().for_each(|report| count_rest(report, &shared));
         let outages = shared.outages.take();
         let (achieved, ended_ns) = (shared.achieved.get(), shared.end_ns.get());
         shared.recorder.borrow_mut().finish();
@@ -236,6 +238,10 @@ where
             }
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
+            // It is goodbyes that are not waited for; a machine that stood still must not cost a report.
+            while slots.iter().zip(&aborts).any(|(slot, task)| !slot.reported() && !task.is_finished()) {
+                tokio::task::yield_now().await;
+            }
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
             // An aborted task is dropped when the scheduler next gets to it.
             tokio::task::yield_now().await;
@@ -458,6 +464,16 @@ where
             Err(_) => Ok(None),
         }
     })
+}
+
+/// Adds what a connection's schedule held when it ended, up to the end of the load.
+fn count_rest<C: Clock>(report: &mut ConnectionReport, shared: &Shared<C>) {
+    let Some(mut rest) = report.rest.take() else { return };
+    rest.truncate(shared.end_ns.get() - shared.origin_ns);
+    for due_ns in rest {
+        report.due += 1;
+        report.untimed.due += u64::from(!shared.is_timed(Some(shared.origin_ns + due_ns)));
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -41,11 +41,18 @@ pub(super) fn limiting_side(
     sides().next_back().or((!ended_early).then_some(LimitingSide::Ceiling))
 }
 
-/// The tries that did not hold at the lowest such rate above the one that was confirmed.
+/// The tries that did not hold at the lowest such rate above the one that was confirmed. A try of the search that failed
+/// once, and held when it was tried again, bounds nothing.
 pub(super) fn bounding(tries: &[RateTry], confirmed: Option<f64>) -> Vec<&RateTry> {
+    let of_search = |tried: &RateTry| !tried.phase.starts_with(CONFIRM);
+    let held_again = |tried: &RateTry| {
+        let mut others = tries.iter().filter(|other| of_search(other) && other.rate == tried.rate);
+        of_search(tried) && others.any(|other| other.verdict == Verdict::Pass)
+    };
     let above = |tried: &&RateTry| {
         matches!(tried.verdict, Verdict::Fail | Verdict::Inconclusive)
             && confirmed.is_none_or(|rate| tried.rate > rate)
+            && !held_again(tried)
     };
     let lowest = tries.iter().filter(above).map(|tried| tried.rate).fold(f64::INFINITY, f64::min);
     tries.iter().filter(above).filter(|tried| tried.rate <= lowest).collect()

@@ -76,6 +76,7 @@ pub fn run(
         Some(rate) => hunt.confirm(rate)?,
         None => None,
     };
+    let ended_early = stop.is_stopped();
     let burst = hunt.offer(BURST, burst(config))?.then(|| hunt.runs.last()).flatten();
     let burst = burst.map(|burst| burst_results(&burst.run));
     let Hunt { tries, runs, .. } = hunt;
@@ -87,7 +88,7 @@ pub fn run(
         interrupted,
         profile: config.profile.to_string(),
         connections: config.peak.connections,
-        limiting_side: judge::limiting_side(&tries, peak.map(|peak| peak.rate), interrupted),
+        limiting_side: judge::limiting_side(&tries, peak.map(|peak| peak.rate), ended_early),
         peak,
         fitted_capacity: fitted_capacity(&tries),
         tries,
@@ -271,8 +272,13 @@ fn interval(achieved: &[f64]) -> RepeatInterval {
 /// The rate above which nothing more was achieved, over all tries that ran to their end.
 fn fitted_capacity(tries: &[RateTry]) -> Option<f64> {
     let ended = tries.iter().filter(|tried| tried.verdict != Verdict::Skipped);
+    // What held was served as offered: that the last answer comes a moment after the load is no limit.
+    let served = |tried: &RateTry| match tried.verdict {
+        Verdict::Pass => tried.rate,
+        _ => tried.served_rate.min(tried.rate),
+    };
     let table: Vec<RateStep> =
-        ended.map(|tried| RateStep { offered: tried.rate, achieved: tried.served_rate }).collect();
+        ended.map(|tried| RateStep { offered: tried.rate, achieved: served(tried) }).collect();
     ThroughputAnalyzer::calculate_capacity(&table).ok().flatten()
 }
 
