@@ -181,6 +181,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         start_at_unix_ns,
         via: None,
         in_flight: None,
+        server_pid_now: None,
     })
 }
 

@@ -98,7 +98,7 @@ impl Run<'_> {
                     say(&table, self.to_stdout).map_err(Failure::usage)?;
                     out.map_err(Failure::Usage)?;
                 }
-                Err(PlanError::Stopped) => return Ok(()),
+                Err(PlanError::Stopped) if stop.is_stopped() => return Ok(()),
                 Err(error) => return Err(Failure::of_plan(error, case.name)),
             }
         }

@@ -1,5 +1,7 @@
 //! What no single value can tell: keys that contradict each other.
 
+use std::time::Duration;
+
 use super::HighVolumeConfig;
 use crate::units::Rate;
 
@@ -67,7 +69,20 @@ fn counting(c: &HighVolumeConfig) -> Vec<Check> {
     let delivery = &c.delivery;
     let load = seconds(delivery.messages, delivery.rate);
     let kills = delivery.kill_period.as_secs_f64() * f64::from(delivery.kills);
+    let week_s = 7.0 * 86_400.0;
+    let too_long = "this load would take more than a week";
     vec![
+        (load <= week_s, &["delivery.messages", "delivery.rate"], too_long),
+        (
+            seconds(c.memory.fill_messages, c.memory.rate) <= week_s,
+            &["memory.fill_messages", "memory.rate"],
+            too_long,
+        ),
+        (
+            delivery.processing < delivery.limits.recovery_within,
+            &["delivery.processing", "delivery.limits.recovery_within"],
+            "no client would have its answer in time after a cut",
+        ),
         (
             kills < load,
             &["delivery.kill_period", "delivery.kills", "delivery.messages", "delivery.rate"],
@@ -217,9 +232,14 @@ fn recovery(c: &HighVolumeConfig) -> Vec<Check> {
             "up to its capacity a service is not overloaded",
         ),
         (
-            case.overload_time_ratio > 0.0,
-            &["recovery.overload_time_ratio", "recovery.overload_factor"],
-            "there would be no overload",
+            case.fault.mul_f64(case.overload_time_ratio) >= Duration::from_millis(100),
+            &["recovery.overload_time_ratio", "recovery.fault"],
+            "an overload of less than 100 ms shows nothing",
+        ),
+        (
+            case.overload_factor * capacity <= 1e6,
+            &["recovery.overload_factor", "recovery.concurrency", "recovery.processing"],
+            "no generator would offer more than a million messages a second",
         ),
     ]
 }

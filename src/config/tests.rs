@@ -304,6 +304,10 @@ fn every_contradiction_is_found() {
         ("recovery.concurrency = 1", "recovery.rate"),
         ("recovery.overload_factor = 1.0", "recovery.overload_factor"),
         ("recovery.overload_time_ratio = 0.0", "recovery.overload_time_ratio"),
+        ("recovery.overload_factor = 100.0", "recovery.overload_factor"),
+        ("memory.rate = 0.001", "memory.fill_messages"),
+        ("delivery.processing = \"5s\"", "delivery.processing"),
+        ("delivery.rate = 0.001", "delivery.messages"),
     ];
     for (text, key) in cases {
         match load(text, &[], None) {

@@ -62,9 +62,15 @@ impl ControlConnection {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let connect = TcpConnect::new(target.clone(), token)?;
         let ws = runtime.block_on(async {
-            let request = connect.request()?;
-            let (ws, _) = client_async(request, connect.open().await?).await?;
-            Ok::<_, ControlError>(ws)
+            let opening = async {
+                let request = connect.request()?;
+                let (ws, _) = client_async(request, connect.open().await?).await?;
+                Ok::<_, ControlError>(ws)
+            };
+            match tokio::time::timeout(PATIENCE, opening).await {
+                Ok(opened) => opened,
+                Err(_) => Err(ControlError::NoStats { cause: "no handshake within 10 s" }),
+            }
         })?;
         Ok(Self { runtime, ws })
     }

@@ -1,6 +1,7 @@
 //! The server of a plan: our own, which can be killed and started again, or one that is there.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Peer, ServerCommand, ServerProcess, ServerProcessError};
 use crate::workload::Target;
@@ -10,6 +11,8 @@ use crate::workload::Target;
 pub(super) struct Host {
     own: Option<Own>,
     place: Mutex<Place>,
+    /// Where the process is our own: its id, 0 while there is none.
+    pid_now: Arc<AtomicU32>,
 }
 
 #[derive(Debug)]
@@ -29,14 +32,16 @@ impl Host {
     pub(super) fn of(peer: &Peer, args: &[String]) -> Result<Self, ServerProcessError> {
         match peer {
             Peer::At { target, pid } => {
-                Ok(Self { own: None, place: Mutex::new(Place { target: target.clone(), pid: *pid }) })
+                let place = Mutex::new(Place { target: target.clone(), pid: *pid });
+                Ok(Self { own: None, place, pid_now: Arc::default() })
             }
             Peer::Own(ServerCommand { executable, args: first }) => {
                 let args = first.iter().chain(args).cloned().collect();
                 let command = ServerCommand { executable: executable.clone(), args };
                 let process = ServerProcess::start(&command)?;
                 let place = Mutex::new(Place::of(&process));
-                Ok(Self { own: Some(Own { command, process: Mutex::new(Some(process)) }), place })
+                let pid_now = Arc::new(AtomicU32::new(process.pid()));
+                Ok(Self { own: Some(Own { command, process: Mutex::new(Some(process)) }), place, pid_now })
             }
         }
     }
@@ -56,10 +61,16 @@ impl Host {
         lock(&self.place).pid
     }
 
+    /// The id of our own server's process, kept up to date for whoever measures it.
+    pub(super) fn pid_now(&self) -> Option<Arc<AtomicU32>> {
+        self.own.as_ref().map(|_| Arc::clone(&self.pid_now))
+    }
+
     /// Kills our own server as a crash would (SIGKILL).
     pub(super) fn kill(&self) {
         let process = self.own.as_ref().and_then(|own| lock(&own.process).take());
         if let Some(process) = process {
+            self.pid_now.store(0, Ordering::Release);
             process.kill();
         }
     }
@@ -69,6 +80,7 @@ impl Host {
         if let Some(own) = &self.own {
             let process = ServerProcess::start(&own.command)?;
             *lock(&self.place) = Place::of(&process);
+            self.pid_now.store(process.pid(), Ordering::Release);
             *lock(&own.process) = Some(process);
         }
         Ok(())

@@ -8,6 +8,7 @@ mod server_process;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,6 +17,7 @@ use crate::client::{
     ClientError, ConnectError, HighVolumeThroughputClient, InFlight, LoadMeasurement, LoadProgress, Observer,
     Stop, TcpConnect, Token,
 };
+use crate::clock::unix_now_ns;
 use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
 use crate::environment::Environment;
 use crate::limits::{LimitError, ensure_open_files};
@@ -29,7 +31,7 @@ use crate::workload::{Target, Workload, WorkloadError};
 pub use server_process::{Listening, ServerCommand, ServerProcess, ServerProcessError};
 
 /// File descriptors beside those of the connections: standard streams, timers, polls, sampling, and room.
-const SPARE_FILES: u64 = 64;
+pub(crate) const SPARE_FILES: u64 = 64;
 
 /// Whom the load goes to.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct LoadPlan {
     pub via: Option<SocketAddr>,
     /// Counts what is in flight, together with the loads that share it.
     pub in_flight: Option<Arc<InFlight>>,
+    /// The id of the server's process, where it may be another's in the middle of the load; 0 while there is none.
+    pub server_pid_now: Option<Arc<AtomicU32>>,
 }
 
 impl LoadPlan {
@@ -85,6 +89,7 @@ impl LoadPlan {
             start_at_unix_ns: None,
             via: None,
             in_flight: None,
+            server_pid_now: None,
         }
     }
 }
@@ -188,26 +193,42 @@ where
     if let Some(in_flight) = &plan.in_flight {
         client = client.in_flight(Arc::clone(in_flight));
     }
-    let mut watched = Watched { observer, server_pid, sampler: None };
+    let server_pid_now = plan.server_pid_now.clone();
+    let mut watched = Watched { observer, server_pid, server_pid_now, sampler: None, since_unix_ns: 0 };
     let measured = client.run(stop, &mut watched);
-    let series = watched.sampler.take().transpose()?.map(Sampler::stop).unwrap_or_default();
-    Ok(gather(summary, shard, measured?, series))
+    let mut series = watched.sampler.take().transpose()?.map(Sampler::stop).unwrap_or_default();
+    let measured = measured?;
+    // Sampling begins when the connections are open, the load's own time later: after a wait for others, and a ramp.
+    let before_s = (measured.started_at_unix_ns as f64 - watched.since_unix_ns as f64) / 1e9;
+    series.samples.iter_mut().for_each(|sample| sample.t_s -= before_s);
+    Ok(gather(summary, shard, measured, series))
 }
 
 /// Watches the resources from the moment the load starts.
 struct Watched<'a> {
     observer: &'a mut dyn Observer,
     server_pid: Option<u32>,
+    server_pid_now: Option<Arc<AtomicU32>>,
     sampler: Option<Result<Sampler, SamplerError>>,
+    /// When sampling began.
+    since_unix_ns: u64,
 }
 
 impl Observer for Watched<'_> {
     fn started(&mut self) {
+        self.since_unix_ns = unix_now_ns();
         self.sampler = Some(Sampler::start(std::process::id(), self.server_pid, DEFAULT_PERIOD));
         self.observer.started();
     }
 
     fn progress(&mut self, progress: &LoadProgress) {
+        let now = self.server_pid_now.as_ref().map(|pid| pid.load(Ordering::Acquire)).filter(|&pid| pid > 0);
+        if now.is_some() && now != self.server_pid {
+            self.server_pid = now;
+            if let Some(Ok(sampler)) = &self.sampler {
+                sampler.set_server_pid(now);
+            }
+        }
         self.observer.progress(progress);
     }
 }
@@ -235,10 +256,8 @@ fn gather(
     workload: WorkloadSummary,
     shard: crate::workload::Shard,
     measured: LoadMeasurement,
-    mut series: SampleSeries,
+    series: SampleSeries,
 ) -> LoadTestResults {
-    // Sampling begins with the ramp, the load's own time after it.
-    series.samples.iter_mut().for_each(|sample| sample.t_s -= workload.ramp_s);
     let timed_due = measured.messages.due - measured.messages.untimed_due;
     let per_second =
         |messages: u64| messages as f64 / measured.offered_for.max(Duration::from_nanos(1)).as_secs_f64();

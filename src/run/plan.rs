@@ -17,6 +17,7 @@ use super::{LoadPlan, Peer, RunError, ServerProcessError, run_load};
 use crate::allocator;
 use crate::analysis::search::SearchError;
 use crate::client::{Observer, Stop, Token};
+use crate::clock::unix_now_ns;
 use crate::dialect::DialectKind;
 use crate::message::PerformanceStats;
 use crate::proxy::ProxyError;
@@ -115,7 +116,7 @@ pub struct PhaseEvidence {
 /// The memory of both sides at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemorySample {
-    /// Seconds since the phase began.
+    /// Seconds since the start of the phase's load (below 0 before it), or since the phase began where it has none.
     pub t_s: f64,
     /// Messages that the server had processed by then.
     pub processed: Option<u64>,
@@ -238,6 +239,10 @@ pub fn execute(
         observer.phase(&phase.name);
         evidence.phases.push(stage.perform(phase, observer)?);
     }
+    // What was cut short is no evidence of anything.
+    if stop.is_stopped() {
+        return Err(PlanError::Stopped);
+    }
     if let Some(dir) = &state {
         let mut journal = BTreeMap::new();
         for entry in read_journal(dir.path())? {
@@ -262,9 +267,14 @@ impl Stage<'_> {
             Action::Load(workload) => seen.run = Some(self.load(phase, workload, observer)?),
             Action::WatchedLoad(workload) => {
                 let control = asked(phase, self.control())?;
+                let begun_unix_ns = unix_now_ns();
                 let (run, watched) = watched(control, || self.load(phase, workload, observer));
-                seen.run = Some(run?);
+                let run = run?;
                 (seen.memory, seen.stats_error) = watched;
+                // Handshakes and a ramp come first.
+                let before_s = (run.started_at_unix_ns as f64 - begun_unix_ns as f64) / 1e9;
+                seen.memory.iter_mut().for_each(|sample| sample.t_s -= before_s);
+                seen.run = Some(run);
             }
             Action::Scene(scene) => {
                 seen.scene = Some(scene::play(scene, self.host, self.venue, self.stop, observer)?);

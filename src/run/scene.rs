@@ -11,18 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::control::{ControlConnection, ControlError};
 use super::host::Host;
 use super::plan::{PlanError, PlanObserver, Venue};
-use super::{LoadPlan, Peer, run_load};
+use super::{LoadPlan, Peer, RunError, SPARE_FILES, run_load};
 use crate::client::{ConnectError, InFlight, LoadProgress, Observer, Stop, TcpConnect};
 use crate::clock::unix_now_ns;
 use crate::dialect::RequestKind;
 use crate::fault::Rule;
+use crate::limits::ensure_open_files;
 use crate::message::Priority;
 use crate::proxy::{Injection, ProxyThread, RuleGuard};
-use crate::result::LoadTestResults;
+use crate::result::{Cost, LoadTestResults};
 use crate::workload::Workload;
 
-/// Loads that start together do so this much later, so that the connections of each are open by then.
-const TOGETHER_AFTER: Duration = Duration::from_millis(500);
+/// Loads that start together do so this much later, and this much for each connection, so that all are open by then.
+const TOGETHER_AFTER: Duration = Duration::from_millis(300);
+const TOGETHER_AFTER_EACH: Duration = Duration::from_millis(5);
 /// How long each address of a server may take to be reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often the depth of the queue is read: a twentieth of a second against limits of seconds.
@@ -142,11 +144,22 @@ pub(super) fn play(
     stop: &Stop,
     observer: &mut dyn PlanObserver,
 ) -> Result<SceneEvidence, PlanError> {
+    ensure_open_files(files(scene)).map_err(|error| PlanError::Run {
+        phase: scene.loads.first().map(|load| load.name.clone()).unwrap_or_default(),
+        source: RunError::Limit(error),
+    })?;
     let ways = Ways::open(scene, host, venue)?;
     let control = scene.watch_queue.then(|| ControlConnection::open(&host.target(), venue.token.clone()));
     let stage = Stage { scene, host, venue, stop, ways: &ways };
     let played = stage.play(control, observer)?;
     Ok(played.evidence(scene, &ways))
+}
+
+/// How many files are open at once: a proxied connection has its two ends in the proxy beside the client's.
+fn files(scene: &Scene) -> u64 {
+    let of =
+        |load: &Load| u64::from(load.workload.connections) * if load.route == Route::Direct { 1 } else { 3 };
+    scene.loads.iter().map(of).sum::<u64>() + SPARE_FILES * scene.loads.len() as u64
 }
 
 /// The proxies that the loads go through.
@@ -210,6 +223,7 @@ struct Stage<'a> {
 }
 
 /// A scene that is over, on the wall clock.
+#[derive(Default)]
 struct Played {
     runs: Vec<NamedRun>,
     kills: Vec<(u64, u64)>,
@@ -253,15 +267,14 @@ impl Stage<'_> {
         observer: &mut dyn PlanObserver,
     ) -> Result<Played, PlanError> {
         let in_flight = self.scene.in_flight_mark.map(|mark| Arc::new(InFlight::with_mark(mark)));
+        let connections: u32 = self.scene.loads.iter().map(|load| load.workload.connections).sum();
         let together = self.scene.loads.len() > 1;
-        let start_at = together.then(|| unix_now_ns() + TOGETHER_AFTER.as_nanos() as u64);
+        let opening = TOGETHER_AFTER + TOGETHER_AFTER_EACH * connections;
+        let start_at = together.then(|| unix_now_ns() + opening.as_nanos() as u64);
         let (begin, begun) = mpsc::channel();
         let (watch_over, watched) = mpsc::channel::<()>();
         let (loads_over, waiting) = mpsc::channel::<()>();
-        let (first, others) = match self.scene.loads.split_first() {
-            Some((first, others)) => (first, others),
-            None => return Err(PlanError::Stopped),
-        };
+        let Some((first, others)) = self.scene.loads.split_first() else { return Ok(Played::default()) };
         std::thread::scope(|scope| {
             let watcher = control.map(|control| scope.spawn(move || watch(control, &watched)));
             let incidents = scope.spawn(move || self.incidents(&begun, &waiting));
@@ -272,17 +285,18 @@ impl Stage<'_> {
                     scope.spawn(move || self.offer(load, start_at, in_flight, &mut ()))
                 })
                 .collect();
-            let mut announcer = Announcer { observer, begin: Some(begin) };
+            let ramp = first.workload.ramp;
+            let mut announcer = Announcer { observer, begin: Some(begin), ramp };
             let first = self.offer(first, start_at, in_flight.clone(), &mut announcer);
             drop(announcer);
             let others: Vec<_> = others.into_iter().map(joined).collect();
             drop((loads_over, watch_over));
             let kills = joined(incidents);
-            let (queue, stats_error) = watcher.map(joined).transpose()?.unwrap_or_default();
-            let runs = std::iter::once(first).chain(others.into_iter().map(|run| run.and_then(|run| run)));
+            let (queue, stats_error) = watcher.map(joined).unwrap_or_default();
+            let runs = std::iter::once(first).chain(others);
             Ok(Played {
                 runs: runs.collect::<Result<_, _>>()?,
-                kills: kills??,
+                kills: kills?,
                 queue,
                 stats_error,
                 reached_unix_ns: in_flight.and_then(|in_flight| in_flight.reached_unix_ns()),
@@ -306,12 +320,17 @@ impl Stage<'_> {
             start_at_unix_ns,
             via: self.ways.via(load.route),
             in_flight,
+            server_pid_now: self.host.pid_now(),
             ..LoadPlan::new(load.workload.clone(), peer)
         };
         let mut run = run_load(&plan, self.stop, observer)
             .map_err(|source| PlanError::Run { phase: load.name.clone(), source })?;
         if self.host.is_own() {
             run.workload.target = None;
+        }
+        if self.scene.loads.len() > 1 || load.route != Route::Direct {
+            // The processes serve other loads, or a proxy, too: their CPU is not what a message of this one costs.
+            run.cost = Cost::default();
         }
         Ok(NamedRun { name: load.name.clone(), run: Box::new(run) })
     }
@@ -334,8 +353,13 @@ impl Stage<'_> {
             }
             let killed_unix_ns = unix_now_ns();
             self.host.kill();
-            self.host.start_again()?;
-            self.ways.lead_to(upstream(self.host, self.venue)?);
+            let again = self.host.start_again().map_err(PlanError::from);
+            match again.and_then(|()| upstream(self.host, self.venue)) {
+                Ok(upstream) => self.ways.lead_to(upstream),
+                // Ctrl-C reaches a server that is just starting too.
+                Err(_) if self.stop.is_stopped() => return Ok(kills),
+                Err(error) => return Err(error),
+            }
             kills.push((killed_unix_ns, unix_now_ns()));
         }
         // Rules hold until their guards are dropped; nothing is ever sent.
@@ -351,14 +375,17 @@ impl Stage<'_> {
     }
 }
 
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, PlanError> {
-    thread.join().map_err(|_| PlanError::Stopped)
+/// What a thread of the scene found. A bug there is a bug here: it must not look like the user's end of the test.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Passes on how the first load goes, and tells the others when it began.
 struct Announcer<'a> {
     observer: &'a mut dyn PlanObserver,
     begin: Option<mpsc::Sender<Instant>>,
+    /// Before the start, which counts from the end of it.
+    ramp: Duration,
 }
 
 impl Observer for Announcer<'_> {
@@ -371,7 +398,7 @@ impl Observer for Announcer<'_> {
             && let Some(begin) = self.begin.take()
         {
             // The receiver is gone where there is nothing to do.
-            let _ = begin.send(Instant::now() - progress.elapsed);
+            let _ = begin.send(Instant::now() - progress.elapsed + self.ramp);
         }
         self.observer.progress(progress);
     }

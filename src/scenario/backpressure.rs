@@ -85,7 +85,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
         criteria.push(refusals_told(normal));
         criteria.push(high_priority_served(high));
         criteria.push(high_priority_first(config, normal, high));
-        criteria.push(queue_empty(config, scene, normal, high));
+        criteria.push(queue_empty(config, evidence, scene, [normal, high]));
     }
     if let (Some(before), Some(after)) = (evidence.run("before"), evidence.run("after")) {
         let (limits, own) = (&config.limits, &config.backpressure.limits);
@@ -112,11 +112,13 @@ fn overflow(config: &HighVolumeConfig, scene: &SceneEvidence, normal: &LoadTestR
         return missing("messages were refused, and there were never so many in flight");
     };
     let after_s = refused_s - full_s;
+    let size = units::latency_us(after_s.abs() * 1e6);
     let timed = Timed {
         name: "overflow",
         limit: allowed,
-        measured: Some(units::latency_us(after_s.max(0.0) * 1e6)),
-        holds: after_s <= limit.as_secs_f64(),
+        measured: Some(if after_s < 0.0 { format!("{size} before") } else { size }),
+        // A refusal long before there was no room is not the answer to the overflow.
+        holds: after_s.abs() <= limit.as_secs_f64(),
         lateness_limit: limit,
         evidence: vec![format!("full at {full_s:.3} s, first refusal at {refused_s:.3} s")],
     };
@@ -182,7 +184,13 @@ fn high_priority_first(
         (window.t_s + 1) as f64 > from_s && (window.t_s as f64) < normal.offered_for_s
     };
     let normal_p01_us = normal.windows.iter().filter(during).filter_map(|window| window.latency_p01_us);
-    let high_max_us = high.windows.iter().filter(during).filter_map(|window| window.latency_max_us);
+    // Where one load started later, its seconds are others.
+    let later_s = starts_later_s(normal, high).round() as i64;
+    let high_max_us = high.windows.iter().filter(|window| {
+        let t_s = window.t_s.saturating_add_signed(later_s);
+        during(&&WindowSummary { t_s, ..(*window).clone() })
+    });
+    let high_max_us = high_max_us.filter_map(|window| window.latency_max_us);
     let Some(normal_us) = normal_p01_us.min_by(f64::total_cmp) else {
         return missing("no normal message was answered in the overflow");
     };
@@ -200,24 +208,35 @@ fn high_priority_first(
     timed.outcome(&config.limits, &[normal, high])
 }
 
+/// How much later the one load started than the other, in seconds.
+fn starts_later_s(than: &LoadTestResults, run: &LoadTestResults) -> f64 {
+    (run.started_at_unix_ns as f64 - than.started_at_unix_ns as f64) / 1e9
+}
+
 /// From the end of the load until nothing waits: by the server's own word where it gives it, and until the last answer.
 fn queue_empty(
     config: &HighVolumeConfig,
+    evidence: &Evidence,
     scene: &SceneEvidence,
-    normal: &LoadTestResults,
-    high: &LoadTestResults,
+    [normal, high]: [&LoadTestResults; 2],
 ) -> CriterionOutcome {
     let limit = config.limits.queue_recovery_within;
     let allowed = format!("at most {} after the load", units::span(limit));
     let end_s = normal.offered_for_s;
-    let told_s = scene.queue.iter().rev().take_while(|sample| sample.depth == 0).last().map(|s| s.t_s);
-    let still = scene.queue.last().filter(|sample| sample.depth > 0);
+    // A series that broke off says nothing of the end.
+    let told = if scene.stats_error.is_none() { &*scene.queue } else { &[] };
+    if let Some(error) = scene.stats_error.as_ref().filter(|_| evidence.own_server) {
+        return counted("queue_empty", allowed, "none".to_owned(), false, [error.clone()]);
+    }
+    let told_s = told.iter().rev().take_while(|sample| sample.depth == 0).last().map(|s| s.t_s);
+    let still = told.last().filter(|sample| sample.depth > 0);
     if let Some(still) = still {
         let waiting = format!("{} still waiting", units::count(still.depth));
         let when = format!("{:.1} s after the load, when the last answer was in", still.t_s - end_s);
         return counted("queue_empty", allowed, waiting, false, [when]);
     }
-    let last_s = normal.moments.last_answer_s.into_iter().chain(high.moments.last_answer_s);
+    let of_high_s = high.moments.last_answer_s.map(|s| s + starts_later_s(normal, high));
+    let last_s = normal.moments.last_answer_s.into_iter().chain(of_high_s);
     let empty_s = last_s.chain(told_s).max_by(f64::total_cmp).map(|s| (s - end_s).max(0.0));
     let timed = Timed {
         name: "queue_empty",
@@ -293,12 +312,15 @@ mod tests {
     fn with(edit: impl Fn(&mut Parts)) -> Vec<CriterionOutcome> {
         let mut parts = clean();
         edit(&mut parts);
+        judged(&CASE, &evidence(parts))
+    }
+
+    fn evidence(parts: Parts) -> Evidence {
         let Parts { before, after, normal, high, mut scene } = parts;
         let named = |name: &str, run| NamedRun { name: name.to_owned(), run: Box::new(run) };
         scene.runs = vec![named(NORMAL, normal), named(HIGH, high)];
         let overload = PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of("overload") };
-        let phases = vec![loaded("before", before), overload, loaded("after", after)];
-        judged(&CASE, &seen(phases))
+        seen(vec![loaded("before", before), overload, loaded("after", after)])
     }
 
     #[test]
@@ -317,6 +339,9 @@ mod tests {
         };
         assert_fails(&first(7.2), &[]);
         assert_fails(&first(7.201), &["overflow"]);
+        // One that came long before had another reason.
+        assert_fails(&first(6.2), &[]);
+        assert_fails(&first(6.199), &["overflow"]);
         assert_fails(&with(|parts| parts.scene.in_flight_reached_s = None), &["overflow"]);
     }
 
@@ -375,16 +400,33 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_its_queue_is_judged_by_its_answers() {
-        let silent = |last_s: f64| {
+    fn another_server_that_does_not_tell_its_queue_is_judged_by_its_answers() {
+        let silent = |own_server, last_s: f64| {
+            let mut parts = clean();
+            // It broke off while the queue was full.
+            parts.scene.queue.truncate(2);
+            parts.scene.stats_error = Some("no stats".to_owned());
+            parts.normal.moments.last_answer_s = Some(last_s);
+            judged(&CASE, &Evidence { own_server, ..evidence(parts) })
+        };
+        assert_fails(&silent(false, 37.5), &[]);
+        assert_fails(&silent(false, 37.6), &["queue_empty"]);
+        assert_fails(&silent(true, 27.4), &["queue_empty"]);
+    }
+
+    #[test]
+    fn a_load_that_started_later_is_placed_in_the_same_time() {
+        let later = |edit: fn(&mut Parts)| {
             with(move |parts| {
-                parts.scene.queue.clear();
-                parts.scene.stats_error = Some("no stats".to_owned());
-                parts.normal.moments.last_answer_s = Some(last_s);
+                parts.high.started_at_unix_ns = parts.normal.started_at_unix_ns + 2_000_000_000;
+                edit(parts);
             })
         };
-        assert_fails(&silent(37.5), &[]);
-        assert_fails(&silent(37.6), &["queue_empty"]);
+        // Its second 3 is the overload's 5, before the overflow; its second 5 is the 7.
+        assert_fails(&later(|parts| parts.high.windows[3].latency_max_us = Some(9e6)), &[]);
+        let slow = later(|parts| parts.high.windows[5].latency_max_us = Some(9e6));
+        assert_fails(&slow, &["high_priority_first"]);
+        assert_fails(&later(|parts| parts.high.moments.last_answer_s = Some(35.501)), &["queue_empty"]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(super) fn p95_as_before(
         limit: allowed,
         measured: Some(units::latency_us(us)),
         holds: us < limit_us,
-        lateness_limit: Duration::from_secs_f64(limit_us / 1e6),
+        lateness_limit: Duration::try_from_secs_f64(limit_us / 1e6).unwrap_or(Duration::MAX),
         evidence: vec![format!("{} before", units::latency_us(was_us))],
     };
     timed.outcome(limits, &[before, after])

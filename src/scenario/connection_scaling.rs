@@ -3,8 +3,8 @@
 use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, told, under};
 use super::load::{achieved_rate, connections_over, counting_over};
 use super::{Body, Case, workload};
-use crate::analysis::ThroughputAnalyzer;
 use crate::analysis::spread::SampleError;
+use crate::analysis::{ThroughputAnalyzer, Usl};
 use crate::config::HighVolumeConfig;
 use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{Action, Evidence, Phase, Plan};
@@ -44,6 +44,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
     criteria.extend(counting_over(&runs));
     criteria.push(connections_over(&runs));
     criteria.extend(linearity(config, &steps));
+    criteria.push(scalability(&steps));
     criteria.push(memory(&steps));
     criteria
 }
@@ -136,6 +137,22 @@ fn linearity(config: &HighVolumeConfig, steps: &[(u32, &LoadTestResults)]) -> [C
         steps.iter().map(|(n, run)| (f64::from(*n), run.throughput.achieved_rate / each)).collect();
     let runs: Vec<&LoadTestResults> = steps.iter().map(|(_, run)| *run).collect();
     straight_line(&config.limits, &points, &runs, (limits.slope_tolerance_ratio, limits.r_squared), "")
+}
+
+/// What the Universal Scalability Law makes of the table: how much of the work is serial, and what each pair of connections
+/// costs. It tells and never fails: `slope` and `r_squared` do that.
+fn scalability(steps: &[(u32, &LoadTestResults)]) -> CriterionOutcome {
+    let points: Vec<(f64, f64)> =
+        steps.iter().map(|(n, run)| (f64::from(*n), run.throughput.achieved_rate)).collect();
+    let fit = ThroughputAnalyzer::calculate_scalability(&points);
+    let text = |fit: &Usl| {
+        let peak =
+            fit.peak_load().map_or_else(String::new, |load| format!(", most at {load:.0} connections"));
+        let each = units::per_second(fit.lambda);
+        format!("{each} each, contention {:.4}, coherency {:.2e}{peak}", fit.sigma, fit.kappa)
+    };
+    let measured = shown(fit.as_ref().ok(), text);
+    told("scalability", "told", measured, fit.err().map(|error| error.to_string()))
 }
 
 /// What a connection weighs, by the peak of either side at the most connections against that at the fewest. It tells and
@@ -298,6 +315,27 @@ mod tests {
             ["achieved_rate@250", "lowest_share@250", "latency_p95_of_each@250"]
         );
         assert_eq!(named(&criteria, Verdict::Fail), ["duplicates", "connections"]);
+    }
+
+    #[test]
+    fn what_each_pair_of_connections_costs_is_told() {
+        let told = |criteria: &[CriterionOutcome]| {
+            criteria.iter().find(|criterion| criterion.name == "scalability").unwrap().clone()
+        };
+        let linear = told(&with(0, |_| {}));
+        let expected = "100 msg/s each, contention 0.0000, coherency 0.00e0";
+        assert_eq!((linear.verdict, &*linear.measured), (Verdict::Pass, expected));
+        // 1 % serial work, and a cost of a millionth for each pair.
+        let law = |n: f64| 100.0 * n / (1.0 + 0.01 * (n - 1.0) + 1e-6 * n * (n - 1.0));
+        let mut phases: Vec<_> = TABLE.into_iter().map(|n| loaded(n.to_string(), step(n))).collect();
+        for (phase, n) in phases.iter_mut().zip(TABLE) {
+            phase.run.as_mut().unwrap().throughput.achieved_rate = law(f64::from(n));
+        }
+        let bent = told(&judged(&CASE, &seen(phases)));
+        let expected = "100 msg/s each, contention 0.0100, coherency 1.00e-6, most at 995 connections";
+        assert_eq!(bent.measured, expected);
+        let few = told(&judged(&CASE, &seen(vec![loaded("1", step(1))])));
+        assert_eq!((few.verdict, &*few.measured), (Verdict::Skipped, "none"));
     }
 
     #[test]

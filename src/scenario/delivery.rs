@@ -105,9 +105,9 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
     criteria.push(duplicates(config, &[run]));
     criteria.push(connections(run));
     criteria.extend(processed(evidence, run));
-    criteria.push(recovery(config, run));
+    criteria.push(recovery(config, scene, run));
     criteria.push(timeout_resends(run));
-    criteria.push(injected(config, scene));
+    criteria.push(injected(config, evidence, scene));
     criteria
 }
 
@@ -147,11 +147,15 @@ fn processed(evidence: &Evidence, run: &LoadTestResults) -> Vec<CriterionOutcome
 }
 
 /// From each cut until everything that was unanswered then had its answer.
-fn recovery(config: &HighVolumeConfig, run: &LoadTestResults) -> CriterionOutcome {
+fn recovery(config: &HighVolumeConfig, scene: &SceneEvidence, run: &LoadTestResults) -> CriterionOutcome {
     let limit = config.delivery.limits.recovery_within;
     let allowed = format!("at most {} after each cut", units::span(limit));
-    if run.outages.is_empty() {
+    if run.outages.is_empty() && scene.injections.is_empty() && scene.kills.is_empty() {
         return skipped("recovery", &allowed, "no connection was cut");
+    }
+    if run.outages.is_empty() {
+        let why = "connections were cut, and the client saw nothing of it".to_owned();
+        return counted("recovery", allowed, "none".to_owned(), false, [why]);
     }
     let never = run.outages.iter().filter(|outage| outage.recovered_at_s.is_none());
     let never: Vec<String> = never
@@ -198,7 +202,7 @@ fn timeout_resends(run: &LoadTestResults) -> CriterionOutcome {
 }
 
 /// Whether the faults took place at all: without them nothing was shown.
-fn injected(config: &HighVolumeConfig, scene: &SceneEvidence) -> CriterionOutcome {
+fn injected(config: &HighVolumeConfig, evidence: &Evidence, scene: &SceneEvidence) -> CriterionOutcome {
     let hit = |cut: Cut| {
         let done = |action: Done| matches!(action, Done::Cut | Done::Reset | Done::Closed);
         let of_cut = scene.injections.iter().filter(|injected| {
@@ -216,10 +220,16 @@ fn injected(config: &HighVolumeConfig, scene: &SceneEvidence) -> CriterionOutcom
         let verdict = Verdict::Inconclusive;
         return CriterionOutcome { name: name.to_owned(), limit, measured, verdict, evidence };
     }
-    if kills == 0 {
+    if kills == 0 && !evidence.own_server {
         return skipped(name, &limit, "only our own server can be killed");
     }
-    counted(name, limit, measured, kills == wanted, ["the load ended before the last kill".to_owned()])
+    counted(
+        name,
+        limit,
+        measured,
+        kills == wanted,
+        ["the server was not killed as often as planned".to_owned()],
+    )
 }
 
 #[cfg(test)]
@@ -283,7 +293,9 @@ mod tests {
         let (run, mut scene, journal) = parts;
         scene.runs.push(NamedRun { name: LOAD.to_owned(), run: Box::new(run) });
         let phase = PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(PHASE) };
-        judged(&CASE, &Evidence { journal, ..seen(vec![phase]) })
+        // Only our own server keeps a journal.
+        let own_server = journal.is_some();
+        judged(&CASE, &Evidence { journal, own_server, ..seen(vec![phase]) })
     }
 
     #[test]
@@ -339,6 +351,12 @@ mod tests {
         let found = never.iter().find(|criterion| criterion.name == "recovery").unwrap();
         assert_eq!(found.evidence, ["connection 3 at 10.0 s"]);
         assert_fails(&with(|(run, ..)| run.outages_not_listed = 1), &["recovery"]);
+        // Cuts that the client saw nothing of are no recovery.
+        let unseen = with(|(run, ..)| {
+            run.outages.clear();
+            run.per_connection.iter_mut().for_each(|connection| connection.counts.resent = 0);
+        });
+        assert_fails(&unseen, &["recovery"]);
     }
 
     #[test]
@@ -381,6 +399,7 @@ mod tests {
         let criteria = with(|(_, scene, _)| drop(scene.injections.remove(1)));
         assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| _ = scene.kills.pop()), &["faults_injected"]);
+        assert_fails(&with(|(_, scene, _)| scene.kills.clear()), &["faults_injected"]);
     }
 
     #[test]

@@ -95,9 +95,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
 
 /// The samples of the watched load after its warm-up, while the rate is held: a ramp needs fewer buffers.
 fn warm<'a>(config: &HighVolumeConfig, evidence: &'a Evidence) -> impl Iterator<Item = &'a MemorySample> {
-    let held_from_s = config.load.ramp.as_secs_f64();
-    let warm_from_s = held_from_s + config.memory.warm_up.as_secs_f64();
-    let warm_s = warm_from_s..held_from_s + config.memory.duration.as_secs_f64();
+    let warm_s = config.memory.warm_up.as_secs_f64()..config.memory.duration.as_secs_f64();
     let watched = evidence.phase("load").into_iter().flat_map(|phase| &phase.memory);
     watched.filter(move |sample| warm_s.contains(&sample.t_s))
 }
@@ -267,9 +265,9 @@ mod tests {
         load.resources.server = Some(side);
         edit(&mut load);
         let mut loaded = loaded("load", load);
-        // Flat at the peak after the ramp of 10 s and the warm-up of 60 s.
+        // Flat at the peak after the warm-up of 60 s.
         loaded.memory =
-            (0..100_u32).map(|n| sample(70.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
+            (0..100_u32).map(|n| sample(60.0 + f64::from(n), u64::from(n) * 10_000, peak)).collect();
         seen(vec![at("before", 10 * MB), loaded, at("loaded", peak), at("idled", idled), at("purged", idled)])
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::comparison::{p95_as_before, rate_as_before, rate_kept};
-use super::criteria::{Timed, counted, none_of, shown, skipped};
+use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, skipped};
 use super::delivery::{duplicates, pings};
 use super::load::none_over;
 use super::{Body, Case, flag, workload};
@@ -106,6 +106,8 @@ fn plan(config: &HighVolumeConfig) -> Plan {
         server_args: vec![
             flag("processing-delay", case.processing),
             format!("--concurrency={}", case.concurrency),
+            // Two loads at once in the overload, and connections that the server has not missed yet.
+            format!("--max-connections={}", (4 * case.connections).max(1_100)),
         ],
         phases,
         ..Plan::default()
@@ -136,6 +138,8 @@ fn load(
         connect_timeout: case.peer_dead_after,
         // Faults strike at moments of a load that does not change.
         ramp: Duration::ZERO,
+        // What was sent just before a fault is answered when all is well again, at the latest.
+        answer_timeout: config.load.answer_timeout.max(case.fault + case.limits.recovery_within),
         ..workload(config)
     };
     Load { request: RequestKind::UserMessage, ..Load::new(name, workload) }
@@ -143,7 +147,8 @@ fn load(
 
 /// How many connections a kind touches.
 fn touched(case: &RecoveryConfig, kind: &Kind) -> u32 {
-    ((kind.share)(case) * f64::from(case.connections)).ceil() as u32
+    // 0.14 of 50 is 7, whatever the doubles say.
+    ((kind.share)(case) * f64::from(case.connections) - 1e-9).ceil() as u32
 }
 
 fn scene(config: &HighVolumeConfig, kind: &Kind) -> Scene {
@@ -185,7 +190,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
         if let (Some(scene), Some(touched), Some(untouched)) =
             (evidence.scene(kind.name), run("touched"), run("untouched"))
         {
-            criteria.push(detected(kind, scene, touched));
+            criteria.push(detected(config, kind, scene, touched));
             criteria.push(recovered(config, kind, touched));
             criteria.extend(unimpaired(config, kind.name, baseline, untouched));
         }
@@ -211,23 +216,72 @@ fn counts(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcom
     let all: Vec<&LoadTestResults> = runs.iter().map(|(_, run)| *run).collect();
     vec![
         none_over("lost", &runs, |run| run.messages.counts.lost, ids),
-        none_over("unsent", &runs, |run| run.messages.unsent, |_| None),
+        unsent(config, &runs),
+        none_over("cut", &undisturbed(&runs), cuts, reasons),
         none_over("foreign", &runs, |run| run.messages.counts.foreign, |_| None),
         none_over("corrupted", &runs, |run| run.messages.counts.corrupted, |_| None),
         duplicates(config, &all),
     ]
 }
 
+/// Nothing is left unsent for good. A generator that had no time leaves some too, so this may be in doubt.
+fn unsent(config: &HighVolumeConfig, runs: &[(&str, &LoadTestResults)]) -> CriterionOutcome {
+    let of = |run: &LoadTestResults| run.messages.unsent;
+    let guilty: Vec<&LoadTestResults> = runs.iter().map(|(_, run)| *run).filter(|run| of(run) > 0).collect();
+    let count: u64 = guilty.iter().map(|run| of(run)).sum();
+    let places = runs.iter().filter(|(_, run)| of(run) > 0);
+    let timed = Timed {
+        name: "unsent",
+        limit: "0".to_owned(),
+        measured: Some(units::count(count)),
+        holds: count == 0,
+        lateness_limit: ACHIEVED_GRACE,
+        evidence: places.map(|(name, run)| format!("{} at {name}", units::count(of(run)))).collect(),
+    };
+    timed.outcome(&config.limits, &guilty)
+}
+
+/// The loads in which nobody cuts a connection.
+fn undisturbed<'a>(runs: &[(&'a str, &'a LoadTestResults)]) -> Vec<(&'a str, &'a LoadTestResults)> {
+    let names = ["baseline", "overload.base", "overload.extra", "after"];
+    runs.iter().copied().filter(|(name, _)| names.contains(name)).collect()
+}
+
+/// How many connections were cut.
+fn cuts(run: &LoadTestResults) -> u64 {
+    run.outages.len() as u64 + run.outages_not_listed + run.connections.dropped
+}
+
+fn reasons(run: &LoadTestResults) -> Option<String> {
+    let each: Vec<String> =
+        run.connections.reasons.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
+    (!each.is_empty()).then(|| each.join(", "))
+}
+
+/// Two clocks are compared where an outage is put beside what caused it.
+const CLOCKS_APART_S: f64 = 0.05;
+
 /// Each injection must show in the client's account: for a drop, as many outages as connections were dropped; for what
 /// leaves the connection open, an outage on each connection that it took hold of.
-fn detected(kind: &Kind, scene: &SceneEvidence, touched: &LoadTestResults) -> CriterionOutcome {
+fn detected(
+    config: &HighVolumeConfig,
+    kind: &Kind,
+    scene: &SceneEvidence,
+    touched: &LoadTestResults,
+) -> CriterionOutcome {
     let name = format!("detected@{}", kind.name);
     let drops = kind.faults.iter().all(|fault| matches!(fault, Fault::Drop(_)));
     let connections = touched.connections.requested;
+    let first_s = scene.injections.iter().map(|injected| injected.at_s).min_by(f64::total_cmp);
+    // What was lost before anything was injected is another matter.
+    let seen = touched
+        .outages
+        .iter()
+        .filter(|outage| first_s.is_some_and(|first_s| outage.lost_at_s >= first_s - CLOCKS_APART_S));
     let (injected, seen) = if drops {
         let struck = |action: Done| matches!(action, Done::Closed | Done::Reset | Done::Cut);
         let struck = scene.injections.iter().filter(|injected| struck(injected.injection.action));
-        (struck.count() as u64, touched.outages.len() as u64 + touched.outages_not_listed)
+        (struck.count() as u64, seen.count() as u64 + touched.outages_not_listed)
     } else {
         // Those that come later are the client's attempts to get back.
         let held = scene.injections.iter().map(|injected| &injected.injection);
@@ -236,12 +290,11 @@ fn detected(kind: &Kind, scene: &SceneEvidence, touched: &LoadTestResults) -> Cr
             .filter(|injection| matches!(injection.action, Done::Began | Done::HalfOpened))
             .map(|injection| injection.connection)
             .collect();
-        let seen: BTreeSet<u32> = touched.outages.iter().map(|outage| outage.connection).collect();
+        let seen: BTreeSet<u32> = seen.map(|outage| outage.connection).collect();
         (held.len() as u64, seen.len() as u64)
     };
     let wanted = if drops { connections * kind.faults.len() as u64 } else { connections };
     let limit = format!("all {} injected", units::count(injected));
-    let reasons = touched.connections.reasons.iter().map(|(reason, count)| format!("{count} × {reason}"));
     if injected != wanted {
         let why = format!("{} of {} were injected", units::count(injected), units::count(wanted));
         return CriterionOutcome {
@@ -252,7 +305,16 @@ fn detected(kind: &Kind, scene: &SceneEvidence, touched: &LoadTestResults) -> Cr
             evidence: vec![why],
         };
     }
-    counted(&name, limit, units::count(seen), seen == injected && seen > 0, reasons)
+    let timed = Timed {
+        name: &name,
+        limit,
+        measured: Some(units::count(seen)),
+        holds: seen == injected && seen > 0,
+        // A generator that was away does not hear a silence.
+        lateness_limit: config.recovery.peer_dead_after,
+        evidence: reasons(touched).into_iter().collect(),
+    };
+    timed.outcome(&config.limits, &[touched])
 }
 
 /// From the end of the fault, or from the cut, until everything that was unanswered had its answer.
@@ -306,8 +368,7 @@ fn unimpaired(
     let (case, limits) = (&config.recovery, &config.limits);
     let share = f64::from(untouched.workload.connections) / f64::from(case.connections);
     let expected = baseline.throughput.achieved_rate * share;
-    let cut = untouched.outages.len() as u64 + untouched.outages_not_listed + untouched.connections.dropped;
-    let reasons = untouched.connections.reasons.iter().map(|(reason, count)| format!("{count} × {reason}"));
+    let (cut, reasons) = (cuts(untouched), reasons(untouched));
     let p95 = (case.limits.p95_factor, case.limits.p95_floor);
     let fall = case.limits.untouched_drop_ratio;
     [
@@ -333,24 +394,34 @@ fn overload(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutc
         lateness_limit: limit,
         evidence: Vec::new(),
     };
-    vec![overload_seen(base, extra), timed.outcome(&config.limits, &[base, extra])]
+    vec![overload_seen(config, evidence, base, extra), timed.outcome(&config.limits, &[base, extra])]
 }
 
 /// An overload shows by a queue, by refusals, or by a signal. Where it does not, the service can do more than it was
 /// taken for, which is no fault of its.
-fn overload_seen(base: &LoadTestResults, extra: &LoadTestResults) -> CriterionOutcome {
-    let (name, limit) = ("detected@overload", "a queue, a refusal or a signal");
+fn overload_seen(
+    config: &HighVolumeConfig,
+    evidence: &Evidence,
+    base: &LoadTestResults,
+    extra: &LoadTestResults,
+) -> CriterionOutcome {
+    let usual = evidence.run("baseline").into_iter().flat_map(|run| &run.windows);
+    let usual = usual.filter_map(|window| window.queue_depth_max).max().unwrap_or(0);
+    let usual = usual.max(u64::from(config.recovery.concurrency));
+    let name = "detected@overload";
+    let limit = &format!("a queue of more than {}, a refusal or a signal", units::count(usual));
     let runs = [base, extra];
     let deepest = runs.iter().flat_map(|run| &run.windows).filter_map(|window| window.queue_depth_max).max();
     let refused: u64 = runs.iter().map(|run| run.messages.counts.refused).sum();
     let signalled = runs.iter().any(|run| run.moments.first_backpressure_s.is_some());
-    if deepest.is_none_or(|depth| depth == 0) && refused == 0 && !signalled {
+    let seen = deepest.is_some_and(|depth| depth > usual) || refused > 0 || signalled;
+    if !seen && !evidence.own_server {
         let why = "the service took it without a sign: it can do more than recovery.concurrency ÷ processing";
         return skipped(name, limit, why);
     }
     let queue = shown(deepest, units::count);
     let measured = format!("queue of {queue}, {} refused", units::count(refused));
-    counted(name, limit.to_owned(), measured, true, [])
+    counted(name, limit.to_owned(), measured, seen, ["our own server cannot do so much".to_owned()])
 }
 
 /// The death of the server cuts every connection.
@@ -359,20 +430,28 @@ fn kill(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome>
         return Vec::new();
     };
     let why = "only our own server can be killed";
-    if scene.kills.is_empty() {
+    if scene.kills.is_empty() && !evidence.own_server {
         let within = format!("at most {}", units::span(config.recovery.limits.recovery_within));
         return vec![
             skipped("detected@kill", "every connection", why),
             skipped("recovery@kill", &within, why),
         ];
     }
-    let seen: BTreeSet<u32> = run.outages.iter().map(|outage| outage.connection).collect();
+    let killed_s = scene.kills.first().map_or(f64::INFINITY, |kill| kill.at_s - CLOCKS_APART_S);
+    let seen = run.outages.iter().filter(|outage| outage.lost_at_s >= killed_s);
+    let seen: BTreeSet<u32> = seen.map(|outage| outage.connection).collect();
     let wanted = run.connections.requested;
     let limit = format!("all {}", units::count(wanted));
-    let reasons = run.connections.reasons.iter().map(|(reason, count)| format!("{count} × {reason}"));
-    let holds = seen.len() as u64 == wanted;
+    let timed = Timed {
+        name: "detected@kill",
+        limit,
+        measured: Some(units::count(seen.len() as u64)),
+        holds: seen.len() as u64 == wanted,
+        lateness_limit: config.recovery.peer_dead_after,
+        evidence: reasons(run).into_iter().collect(),
+    };
     vec![
-        counted("detected@kill", limit, units::count(seen.len() as u64), holds, reasons),
+        timed.outcome(&config.limits, &[run]),
         outages_recovered(config, "kill", run, |outage| outage.lost_at_s),
     ]
 }

@@ -290,6 +290,7 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             start_at_unix_ns: Some(soon.as_nanos() as u64),
             via: None,
             in_flight: None,
+            server_pid_now: None,
         };
         let shards: Vec<_> = [0, 1]
             .map(|index| {

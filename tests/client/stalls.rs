@@ -142,6 +142,7 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             start_at_unix_ns: None,
             via: None,
             in_flight: None,
+            server_pid_now: None,
         };
         let results = run_load(&plan, &Stop::default(), &mut ()).unwrap();
         let counts = &results.messages.counts;

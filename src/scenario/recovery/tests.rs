@@ -95,12 +95,16 @@ fn clean() -> Vec<(&'static str, SceneEvidence)> {
     scenes
 }
 
-/// Judges clean evidence with one scene edited.
+/// Judges clean evidence of our own server with one scene edited.
 fn with(scene: &str, edit: impl Fn(&mut SceneEvidence)) -> Vec<CriterionOutcome> {
+    of_server(true, scene, edit)
+}
+
+fn of_server(own_server: bool, scene: &str, edit: impl Fn(&mut SceneEvidence)) -> Vec<CriterionOutcome> {
     let mut scenes = clean();
     scenes.iter_mut().filter(|(name, _)| *name == scene).for_each(|(_, scene)| edit(scene));
     let phase = |(name, scene)| PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(name) };
-    judged(&CASE, &seen(scenes.into_iter().map(phase).collect()))
+    judged(&CASE, &Evidence { own_server, ..seen(scenes.into_iter().map(phase).collect()) })
 }
 
 #[test]
@@ -122,7 +126,20 @@ fn every_injection_must_be_seen() {
 }
 
 #[test]
+fn a_cut_that_nobody_injected_fails() {
+    for name in ["baseline", "overload", "after"] {
+        let cut = with(name, |scene| scene.runs[0].run.outages.push(outage(7, 1.0, 1.1)));
+        assert_fails(&cut, &["cut"]);
+    }
+}
+
+#[test]
 fn an_outage_that_nobody_injected_is_not_a_detection() {
+    // The rules strike at 1 s, the kill too.
+    for (name, criterion) in [("silence", "detected@silence"), ("kill", "detected@kill")] {
+        let before = with(name, |scene| scene.runs[0].run.outages[0].lost_at_s = 0.9);
+        assert_fails(&before, &[criterion]);
+    }
     let more = with("drops", |scene| scene.runs[0].run.outages.push(outage(0, 6.0, 6.5)));
     assert_fails(&more, &["detected@drops"]);
 }
@@ -199,10 +216,15 @@ fn nothing_is_lost_or_left_unsent_in_any_fault() {
 
 #[test]
 fn what_only_our_own_server_can_do_is_skipped_on_others() {
-    let criteria = with("kill", |scene| scene.kills.clear());
+    let criteria = of_server(false, "kill", |scene| scene.kills.clear());
     assert_eq!(named(&criteria, Verdict::Skipped), ["detected@kill", "recovery@kill"]);
-    let criteria = with("overload", |scene| scene.runs[0].run.windows.clear());
+    assert_fails(&with("kill", |scene| scene.kills.clear()), &["detected@kill"]);
+    // A queue no longer than what is in work is none.
+    let depth = |scene: &mut SceneEvidence, depth| scene.runs[0].run.windows[0].queue_depth_max = Some(depth);
+    let criteria = of_server(false, "overload", |scene| depth(scene, 120));
     assert_eq!(named(&criteria, Verdict::Skipped), ["detected@overload"]);
+    assert_fails(&with("overload", |scene| depth(scene, 120)), &["detected@overload"]);
+    assert_fails(&with("overload", |scene| depth(scene, 121)), &[]);
 }
 
 #[test]
