@@ -50,5 +50,5 @@ fn check(suite: &mut Suite) -> bool {
     let twice = Rate::per_second(2.0 * config.limits.peak_rate.as_per_second());
     config.peak.ceiling_rate = twice.unwrap_or(config.peak.ceiling_rate);
     config.peak.start_rate = config.limits.peak_rate;
-    scenario::by_name("peak").is_none_or(|case| suite.check(case, &config))
+    scenario::by_name("peak").is_some_and(|case| suite.check(case, &config))
 }

@@ -11,20 +11,22 @@
 //! [`Suite::finish`] ends with exit code 1 and the list.
 
 mod arguments;
+mod series;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use thiserror::Error;
 
 use self::arguments::{Arguments, Mode};
-use crate::client::Stop;
+pub use self::series::{Id, Series, Unit, dealt, run_series};
+use crate::client::{Observer, Stop};
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
-use crate::dialect::{DialectKind, RequestKind};
-use crate::result::{LoadTestResults, Verdict};
-use crate::run::plan::Venue;
+use crate::dialect::DialectKind;
+use crate::result::{CaseResults, CriterionOutcome, LoadTestResults, Verdict};
+use crate::run::plan::{Evidence, Plan, PlanObserver, Venue, execute};
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
 use crate::scenario::Case;
 use crate::scenario::load::{LatencyLimit, judge, judge_drained};
@@ -217,26 +219,56 @@ impl Suite {
     /// Runs a whole case of the size that `config` gives it, unless nothing is to be run at all: what it finds wrong stands
     /// in the way of measuring. `true` where it holds or leaves doubts, which are told.
     pub fn check(&mut self, case: &Case, config: &HighVolumeConfig) -> bool {
-        if self.settings.arguments.mode == Mode::NoRun {
-            return true;
-        }
-        progress(&format!("{}: checking the case", self.name));
-        let peer = match &self.settings.peer {
-            PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
-            PeerSetting::Own(command) => Peer::Own(command.clone()),
-        };
-        let venue = Venue { peer, dialect: self.settings.dialect, token: None };
-        let failure = match case.run(config, &venue, &Stop::default(), &mut ()) {
+        self.settings.arguments.mode == Mode::NoRun || self.case(case, config).is_some()
+    }
+
+    /// Runs a whole case and gives what it found; `None` where it does not hold, which ends the bench with exit code 1.
+    pub fn case(&mut self, case: &Case, config: &HighVolumeConfig) -> Option<CaseResults> {
+        let mut observer = PhaseProgress { prefix: format!("{}: checking the case", self.name) };
+        let failure = match case.run(config, &self.venue(), &Stop::default(), &mut observer) {
             Ok(found) if found.verdict == Verdict::Fail => found.reasons.join("; "),
             Ok(found) => {
                 found.reasons.iter().for_each(|reason| say(&format!("{}: {reason}", self.name)));
-                return true;
+                return Some(found);
             }
             Err(error) => error.to_string(),
         };
-        say(&format!("{}: NOT MEASURED: {failure}", self.name));
-        self.failed.push(format!("{}: {failure}", self.name));
-        false
+        self.fail(case.name, &failure);
+        None
+    }
+
+    /// Runs a whole case and gives its evidence; `None` where it does not hold, which ends the bench with exit code 1.
+    pub fn evidence(&mut self, case: &Case, config: &HighVolumeConfig) -> Option<Evidence> {
+        let Some(plan) = case.plan(config) else {
+            self.fail(case.name, "it has no plan");
+            return None;
+        };
+        let evidence = self.execute(&plan)?;
+        for criterion in case.assess(config, &evidence) {
+            let CriterionOutcome { name, limit, measured, verdict, .. } = criterion;
+            let told = format!("{name}: {measured} (limit: {limit})");
+            match verdict {
+                Verdict::Pass | Verdict::Skipped => {}
+                Verdict::Inconclusive => say(&format!("{}: {told} is inconclusive", self.name)),
+                Verdict::Fail => {
+                    self.fail(case.name, &told);
+                    return None;
+                }
+            }
+        }
+        Some(evidence)
+    }
+
+    /// Executes a plan; `None` where that was not possible, which ends the bench with exit code 1.
+    pub fn execute(&mut self, plan: &Plan) -> Option<Evidence> {
+        let mut observer = PhaseProgress { prefix: format!("{}: measuring", self.name) };
+        match execute(plan, &self.venue(), &Stop::default(), &mut observer) {
+            Ok(evidence) => Some(evidence),
+            Err(error) => {
+                self.fail("plan", &error.to_string());
+                None
+            }
+        }
     }
 
     /// Runs one cell, unless the command line's filter leaves out all of its benchmarks.
@@ -249,10 +281,7 @@ impl Suite {
             if self.settings.arguments.mode == Mode::NoRun { Ok(Vec::new()) } else { self.windows(cell) };
         match windows {
             Ok(windows) => measures.into_iter().for_each(|measure| self.hand_over(cell, measure, &windows)),
-            Err(reason) => {
-                say(&format!("{}/{}: NOT MEASURED: {reason}", self.name, cell.parameter));
-                self.failed.push(format!("{}/{}: {reason}", self.name, cell.parameter));
-            }
+            Err(reason) => self.fail(&cell.parameter, &reason),
         }
     }
 
@@ -302,18 +331,8 @@ impl Suite {
             (None, PeerSetting::At(target)) => Peer::At { target: target.clone(), pid: None },
             (None, PeerSetting::Own(command)) => Peer::Own(command.clone()),
         };
-        let plan = LoadPlan {
-            workload: cell.workload.clone(),
-            peer,
-            dialect: self.settings.dialect,
-            request: RequestKind::default(),
-            priority: None,
-            token: None,
-            workers: None,
-            start_at_unix_ns: None,
-            via: None,
-            in_flight: None,
-        };
+        let dialect = self.settings.dialect;
+        let plan = LoadPlan { dialect, ..LoadPlan::new(cell.workload.clone(), peer) };
         let mut windows = Vec::with_capacity(count);
         for window in 1..=count {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
@@ -344,28 +363,30 @@ impl Suite {
         let values: Option<Vec<Duration>> = windows.iter().map(|results| measure.of(results)).collect();
         let Some(values) = values else {
             let why = "a window has no value";
-            self.failed.push(format!("{}/{}/{}: {why}", self.name, measure.name(), cell.parameter));
+            self.fail(&format!("{}/{}", measure.name(), cell.parameter), why);
             return;
         };
-        let mut group = self.criterion.benchmark_group(self.name);
-        group
-            .sample_size(SAMPLES)
-            .nresamples(RESAMPLES)
-            .warm_up_time(Duration::from_nanos(1))
-            .measurement_time(Duration::from_millis(1))
-            .sampling_mode(SamplingMode::Flat);
-        if let Measure::Drain { messages } = measure {
-            group.throughput(Throughput::Elements(messages));
-        }
-        let mut call = 0;
-        group.bench_function(BenchmarkId::new(measure.name(), &cell.parameter), |bencher| {
-            bencher.iter_custom(|iterations| {
-                let value = values.get(call % values.len().max(1)).copied().unwrap_or_default();
-                call += 1;
-                value.mul_f64(iterations as f64)
-            });
-        });
-        group.finish();
+        let throughput = match measure {
+            Measure::Drain { messages } => Some(Throughput::Elements(messages)),
+            _ => None,
+        };
+        let id = BenchmarkId::new(measure.name(), &cell.parameter);
+        let times_n = |time: Duration, n: u64| time.mul_f64(n as f64);
+        series::hand_over(&mut self.criterion, self.name, id, throughput, &values, times_n);
+    }
+
+    /// Says why something is not measured, which ends the bench with exit code 1.
+    pub fn fail(&mut self, what: &str, why: &str) {
+        say(&format!("{}/{what}: NOT MEASURED: {why}", self.name));
+        self.failed.push(format!("{}/{what}: {why}", self.name));
+    }
+
+    fn venue(&self) -> Venue {
+        let peer = match &self.settings.peer {
+            PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
+            PeerSetting::Own(command) => Peer::Own(command.clone()),
+        };
+        Venue { peer, dialect: self.settings.dialect, token: None }
     }
 }
 
@@ -396,10 +417,7 @@ pub fn run_checked(
             }
             suite.finish()
         }
-        Err(error) => {
-            say(&format!("error: {error}"));
-            ExitCode::from(2)
-        }
+        Err(error) => series::refused(&error),
     }
 }
 
@@ -413,6 +431,19 @@ fn say(line: &str) {
     // On a terminal the progress line stands where this goes.
     let over = if err.is_terminal() { "\r\x1b[K" } else { "" };
     let _ = writeln!(err, "{over}{line}");
+}
+
+/// Says in which phase a case is.
+struct PhaseProgress {
+    prefix: String,
+}
+
+impl Observer for PhaseProgress {}
+
+impl PlanObserver for PhaseProgress {
+    fn phase(&mut self, name: &str) {
+        progress(&format!("{}: {name}", self.prefix));
+    }
 }
 
 fn progress(line: &str) {
