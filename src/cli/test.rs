@@ -182,6 +182,7 @@ mod tests {
             verdict,
             reasons: Vec::new(),
             criteria: Vec::new(),
+            incidents: Vec::new(),
             runs: Vec::new(),
         };
         let unreachable = Failure::Unreachable(anyhow!("nobody there"));

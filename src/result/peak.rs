@@ -193,6 +193,6 @@ pub struct PeakResults {
 impl From<PeakResults> for CaseResults {
     fn from(peak: PeakResults) -> Self {
         let PeakResults { verdict, reasons, criteria, runs, .. } = peak;
-        Self { name: "peak".to_owned(), verdict, reasons, criteria, runs }
+        Self { name: "peak".to_owned(), verdict, reasons, criteria, incidents: Vec::new(), runs }
     }
 }

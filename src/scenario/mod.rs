@@ -17,8 +17,11 @@ mod recovery;
 
 use crate::client::Stop;
 use crate::config::HighVolumeConfig;
-use crate::result::{CaseResults, CriterionOutcome, PhaseRun, Verdict};
-use crate::run::plan::{Action, Evidence, Phase, Plan, PlanError, PlanObserver, Venue, execute};
+use crate::proxy::Injection;
+use crate::result::{CaseResults, CriterionOutcome, Incident, PhaseRun, Verdict};
+use crate::run::plan::{
+    Action, Evidence, Phase, PhaseEvidence, Plan, PlanError, PlanObserver, Venue, execute,
+};
 
 /// One case.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +90,7 @@ impl Case {
             verdict: Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict)),
             reasons: criteria.iter().filter_map(load::reason).collect(),
             criteria,
+            incidents: incidents(&evidence),
             runs: evidence
                 .runs()
                 .map(|(name, run)| PhaseRun { phase: name.to_owned(), run: run.clone() })
@@ -130,6 +134,26 @@ fn flag(name: &str, span: std::time::Duration) -> String {
     format!("--{name}={}ns", span.as_nanos())
 }
 
+/// What was done to the server and its connections, in the order of the phases and of the time.
+fn incidents(evidence: &Evidence) -> Vec<Incident> {
+    let of_phase = |phase: &PhaseEvidence| {
+        let at = |at_s, what| Incident { phase: phase.name.clone(), at_s, what };
+        let mut all = Vec::new();
+        if let Some(scene) = &phase.scene {
+            all.extend(scene.kills.iter().map(|kill| {
+                at(kill.at_s, format!("server killed, listening again at {:.3} s", kill.back_at_s))
+            }));
+            all.extend(scene.injections.iter().map(|injected| {
+                let Injection { rule, connection, action, .. } = &injected.injection;
+                at(injected.at_s, format!("{rule}: connection {connection}: {action:?}"))
+            }));
+        }
+        all.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        all
+    };
+    evidence.phases.iter().flat_map(of_phase).collect()
+}
+
 /// Whether there is evidence of a phase: of one that offers load, its result.
 fn is_there(phase: &Phase, evidence: &Evidence) -> bool {
     let Some(seen) = evidence.phase(&phase.name) else { return false };
@@ -160,7 +184,6 @@ fn workload(config: &HighVolumeConfig) -> crate::workload::Workload {
 mod testing {
     use super::*;
     use crate::result::{LoadTestResults, example};
-    use crate::run::plan::PhaseEvidence;
 
     /// A spotless load at `rate` over `connections`, for 10 s.
     pub(super) fn run(rate: f64, connections: u32) -> LoadTestResults {
@@ -209,7 +232,6 @@ mod testing {
 mod tests {
     use super::*;
     use crate::config::Profile;
-    use crate::run::plan::PhaseEvidence;
     use crate::workload::Offered;
     use std::collections::BTreeSet;
 
