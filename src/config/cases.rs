@@ -105,8 +105,8 @@ section! {
 section! {
     /// `[backpressure]`: does an overloaded service say so, refuse in order, and recover?
     ///
-    /// Shared: queue empty within `limits.queue_recovery_within`. High priority is judged against
-    /// the normal messages, without a number.
+    /// Shared: signal within `limits.backpressure_within`, queue empty within `limits.queue_recovery_within`. High
+    /// priority is judged against the normal messages, without a number.
     BackpressureConfig {
         /// Normal messages of the overload. Scaled by the profile together with the queue.
         #[serde(with = "text::count")]
@@ -168,7 +168,7 @@ section! {
 section! {
     /// `[latency]`: does latency stay under its limits for as long as the load lasts?
     ///
-    /// Shared: `limits.p50`, `limits.p95`, `limits.p99`, in every window.
+    /// Shared: `limits.p50`, `limits.p95`, `limits.p99`, in every window of a second.
     LatencyConfig {
         /// Messages per second.
         rate: Rate = rate(5_000),
@@ -178,9 +178,6 @@ section! {
         /// How long the load lasts. Scaled by the profile.
         #[serde(with = "text::duration")]
         duration: Duration = Duration::from_secs(300),
-        /// The span whose percentiles are judged one by one.
-        #[serde(with = "text::duration")]
-        window: Duration = Duration::from_secs(1),
         /// What it must hold.
         limits: LatencyLimits = LatencyLimits::default(),
     }

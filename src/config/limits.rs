@@ -59,9 +59,6 @@ section! {
         /// Scaled by the profile.
         #[serde(with = "text::duration_or_zero")]
         ramp: Duration = Duration::from_secs(10),
-        /// Answers up to so long after the end of the load count for the achieved rate.
-        #[serde(with = "text::duration_or_zero")]
-        achieved_grace: Duration = Duration::from_millis(500),
     }
 }
 
@@ -70,8 +67,6 @@ section! {
     Limits {
         /// The rate that `peak` must reach, at least.
         peak_rate: Rate = rate(10_000),
-        /// The rate that the service must hold for long.
-        sustained_rate: Rate = rate(5_000),
         /// The median latency from the due instant must stay under it.
         #[serde(with = "text::duration")]
         p50: Duration = Duration::from_millis(50),
@@ -93,11 +88,8 @@ section! {
         /// A process's memory must not grow by more (200 MB, powers of 1000).
         #[serde(with = "text::size")]
         memory_growth_bytes: u64 = 200_000_000,
-        /// The queue depth at which a service must signal backpressure. The `backpressure` case has a
-        /// threshold of its own, which the profile scales.
-        #[serde(with = "text::count")]
-        queue_threshold: u64 = 10_000,
-        /// From the threshold to the signal: the most that any service may take.
+        /// From the instant at which the queue must be full to the `backpressure` signal: the most that any service
+        /// may take.
         #[serde(with = "text::duration")]
         backpressure_within: Duration = Duration::from_secs(5),
         /// The queue must be empty so long after the load stops.

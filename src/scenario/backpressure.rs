@@ -82,6 +82,7 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
     {
         criteria.push(overflow(config, scene, normal));
         criteria.push(signal(config, normal));
+        criteria.push(threshold_to_signal(config, scene, normal));
         criteria.push(refusals_told(normal));
         criteria.push(high_priority_served(high));
         criteria.push(high_priority_first(config, normal, high));
@@ -143,6 +144,34 @@ fn signal(config: &HighVolumeConfig, normal: &LoadTestResults) -> CriterionOutco
         holds: after_s <= limit.as_secs_f64(),
         lateness_limit: limit,
         evidence: vec![format!("first refusal at {refused_s:.3} s, signal at {signal_s:.3} s")],
+    };
+    timed.outcome(&config.limits, &[normal])
+}
+
+/// From the instant at which the queue must be full to the signal, whatever comes between: the shared limit.
+fn threshold_to_signal(
+    config: &HighVolumeConfig,
+    scene: &SceneEvidence,
+    normal: &LoadTestResults,
+) -> CriterionOutcome {
+    const NAME: &str = "threshold_to_signal";
+    let limit = config.limits.backpressure_within;
+    let allowed = format!("at most {} after {} in flight", units::span(limit), units::count(full(config)));
+    let missing = |why: &str| counted(NAME, allowed.clone(), "none".to_owned(), false, [why.to_owned()]);
+    let Some(full_s) = scene.in_flight_reached_s else {
+        return missing("there were never so many messages in flight");
+    };
+    let Some(signal_s) = normal.moments.first_backpressure_s else {
+        return missing("no `backpressure` came");
+    };
+    let after_s = signal_s - full_s;
+    let timed = Timed {
+        name: NAME,
+        limit: allowed,
+        measured: Some(units::latency_us(after_s.max(0.0) * 1e6)),
+        holds: after_s <= limit.as_secs_f64(),
+        lateness_limit: limit,
+        evidence: vec![format!("full at {full_s:.3} s, signal at {signal_s:.3} s")],
     };
     timed.outcome(&config.limits, &[normal])
 }
@@ -342,7 +371,8 @@ mod tests {
         // One that came long before had another reason.
         assert_fails(&first(6.2), &[]);
         assert_fails(&first(6.199), &["overflow"]);
-        assert_fails(&with(|parts| parts.scene.in_flight_reached_s = None), &["overflow"]);
+        let never = with(|parts| parts.scene.in_flight_reached_s = None);
+        assert_fails(&never, &["overflow", "threshold_to_signal"]);
     }
 
     #[test]
@@ -350,9 +380,16 @@ mod tests {
         let signal = |s| with(move |parts| parts.normal.moments.first_backpressure_s = s);
         assert_fails(&signal(Some(6.85)), &[]);
         assert_fails(&signal(Some(6.851)), &["signal"]);
-        assert_fails(&signal(None), &["signal"]);
+        assert_fails(&signal(None), &["signal", "threshold_to_signal"]);
         // Before the first refusal is no fault.
         assert_fails(&signal(Some(6.0)), &[]);
+    }
+
+    #[test]
+    fn from_the_threshold_to_the_signal_it_takes_5_s_at_most() {
+        let signal = |s| with(move |parts| parts.normal.moments.first_backpressure_s = Some(s));
+        assert_fails(&signal(11.7), &["signal"]);
+        assert_fails(&signal(11.701), &["signal", "threshold_to_signal"]);
     }
 
     #[test]
