@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => cli::serve::run(args),
         cli::Command::Load(args) => cli::load::run(*args),
         cli::Command::Test(args) => cli::test::run(*args),
-        cli::Command::Peak(args) => cli::peak::run(&args),
+        cli::Command::Peak(args) => cli::peak::run(*args),
         cli::Command::Proxy(args) => cli::proxy::run(&args),
         cli::Command::Merge(args) => cli::merge::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),

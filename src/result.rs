@@ -2,19 +2,24 @@
 //!
 //! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
 
+mod hdr_base64;
+mod merge;
 pub mod peak;
+mod test;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::serialization::{Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
 
 use crate::environment::Environment;
-use crate::ledger::{Counts, MISSING_KEPT};
+use crate::ledger::Counts;
 use crate::record::{LatencyHistogram, WindowSummary};
 use crate::sampler::{ProcessSummary, Sample};
 use crate::workload::Shard;
+
+pub use merge::MergeError;
+pub use test::{CaseResults, Incident, PhaseRun, TEST_SCHEMA, TestResults};
 
 /// The version of the JSON of one run. Fields are only ever added.
 pub const RUN_SCHEMA: &str = "floodline.run/1";
@@ -427,120 +432,7 @@ pub struct LoadTestResults {
     pub environment: Environment,
 }
 
-/// The version of the JSON of a test. Fields are only ever added.
-pub const TEST_SCHEMA: &str = "floodline.test/1";
-
-/// Everything that a test of several cases found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TestResults {
-    /// [`TEST_SCHEMA`].
-    pub schema: String,
-    /// The worst of the cases'.
-    pub verdict: Verdict,
-    /// Whether it was ended early: the cases that did not run are missing.
-    pub interrupted: bool,
-    /// The size of the cases: `smoke`, `quick` or `full`.
-    pub profile: String,
-    /// The cases, in the order in which they ran.
-    pub cases: Vec<CaseResults>,
-    /// Why a case could not be run; it and those after it are missing.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// Where it ran.
-    pub environment: Environment,
-}
-
-/// What one case found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CaseResults {
-    /// The case.
-    pub name: String,
-    /// How it ended: fail before inconclusive before pass.
-    pub verdict: Verdict,
-    /// Why it did not simply pass.
-    pub reasons: Vec<String>,
-    /// What was checked.
-    pub criteria: Vec<CriterionOutcome>,
-    /// What was done to the server and its connections meanwhile, in order.
-    #[serde(default)]
-    pub incidents: Vec<Incident>,
-    /// Its loads.
-    pub runs: Vec<PhaseRun>,
-}
-
-/// Something that was done on purpose while a load was offered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Incident {
-    /// In which phase.
-    pub phase: String,
-    /// Seconds after the start of its first load.
-    pub at_s: f64,
-    /// What, by which rule, to which of the proxy's connections; or the death of the server.
-    pub what: String,
-}
-
-/// The load of one phase of a case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PhaseRun {
-    /// The phase.
-    pub phase: String,
-    /// Its result.
-    pub run: LoadTestResults,
-}
-
-/// Results that do not belong together.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum MergeError {
-    /// Nothing to merge.
-    #[error("no results to merge")]
-    Empty,
-    /// Two results are of different loads.
-    #[error("these are results of different loads: `{field}` differs")]
-    DifferentWorkload {
-        /// The first field that differs.
-        field: &'static str,
-    },
-    /// The same shard twice, or shards of different wholes.
-    #[error("shard {shard} is there twice, or is of another whole")]
-    ShardTwice {
-        /// The shard.
-        shard: String,
-    },
-    /// The others do not make a whole.
-    #[error("shard {shard} is missing")]
-    ShardMissing {
-        /// The first that is.
-        shard: String,
-    },
-}
-
 impl LoadTestResults {
-    /// One result from those of all shards of the same load. Percentiles are taken anew from the merged histograms;
-    /// those of the windows, which carry none, become null. The verdict is the worst of all; judge anew for a better.
-    ///
-    /// # Errors
-    /// Where the results are not shards of one load, or not all of them.
-    pub fn merge(results: Vec<Self>) -> Result<Self, MergeError> {
-        let mut rest = results.into_iter();
-        let mut merged = rest.next().ok_or(MergeError::Empty)?;
-        let mut seen = vec![merged.shard.index];
-        for other in rest {
-            merged.check_same_load(&other)?;
-            if seen.contains(&other.shard.index) || other.shard.of != merged.shard.of {
-                return Err(MergeError::ShardTwice { shard: other.shard.to_string() });
-            }
-            seen.push(other.shard.index);
-            merged.absorb(other);
-        }
-        let of = merged.shard.of;
-        if let Some(index) = (0..of).find(|index| !seen.contains(index)) {
-            return Err(MergeError::ShardMissing { shard: Shard { index, of }.to_string() });
-        }
-        merged.shard = Shard::default();
-        merged.measure();
-        Ok(merged)
-    }
-
     /// Takes the latency measurements anew from the histograms and the counts.
     pub fn measure(&mut self) {
         let MessageCounts { due, untimed_due, untimed_answered, counts, .. } = &self.messages;
@@ -558,190 +450,10 @@ impl LoadTestResults {
         self.send_lateness_us = some(&histograms.send_lateness).filter(|_| open_loop);
         self.refusal_latency_us = some(&histograms.refusal_latency);
     }
-
-    fn check_same_load(&self, other: &Self) -> Result<(), MergeError> {
-        let (a, b) = (&self.workload, &other.workload);
-        let same = [
-            ("target", a.target == b.target),
-            ("dialect", a.dialect == b.dialect),
-            ("rate", a.rate == b.rate),
-            ("connections", a.connections == b.connections),
-            ("duration_s", a.duration_s == b.duration_s),
-            ("ramp_s", a.ramp_s == b.ramp_s),
-            ("payload_bytes", a.payload_bytes == b.payload_bytes),
-            ("request", a.request == b.request),
-            ("priority", a.priority == b.priority),
-            ("arrival", a.arrival == b.arrival),
-            ("window", a.window == b.window),
-            ("seed", a.seed == b.seed),
-        ];
-        match same.iter().find(|(_, same)| !same) {
-            Some((field, _)) => Err(MergeError::DifferentWorkload { field }),
-            None => Ok(()),
-        }
-    }
-
-    fn absorb(&mut self, other: Self) {
-        self.verdict = Verdict::of_all([self.verdict, other.verdict]);
-        self.reasons
-            .extend(other.reasons.into_iter().map(|reason| format!("shard {}: {reason}", other.shard)));
-        self.interrupted |= other.interrupted;
-        self.started_at_unix_ns = self.started_at_unix_ns.min(other.started_at_unix_ns);
-        self.offered_for_s = self.offered_for_s.max(other.offered_for_s);
-        // Shards start together, and `None` is less than anything.
-        self.throughput.achieved_rate += other.throughput.achieved_rate;
-        self.throughput.offered_rate =
-            self.throughput.offered_rate.zip(other.throughput.offered_rate).map(|(a, b)| a + b);
-        self.messages.absorb(other.messages);
-        self.blocked_sends.messages += other.blocked_sends.messages;
-        self.blocked_sends.max_us = self.blocked_sends.max_us.max(other.blocked_sends.max_us);
-        self.blocked_sends.connection_s += other.blocked_sends.connection_s;
-        self.histograms.latency.add(&other.histograms.latency);
-        self.histograms.service_latency.add(&other.histograms.service_latency);
-        self.histograms.send_lateness.add(&other.histograms.send_lateness);
-        self.histograms.refusal_latency.add(&other.histograms.refusal_latency);
-        self.windows = merge_windows(std::mem::take(&mut self.windows), &other.windows);
-        self.connections.absorb(other.connections);
-        self.moments = self.moments.with(other.moments);
-        self.per_connection.extend(other.per_connection);
-        self.per_connection.sort_by_key(|connection| connection.connection);
-        self.outages.extend(other.outages);
-        self.outages_not_listed += other.outages_not_listed + Outage::keep_first(&mut self.outages);
-        // What may have kept either generator back still counts; sums over machines say nothing.
-        let most = |a: Option<f64>, b: Option<f64>| if b > a { b } else { a };
-        let (mine, others) = (&mut self.resources, &other.resources);
-        self.resources = Resources {
-            server: mine.server.take(),
-            foreign_cpu_cores: most(mine.foreign_cpu_cores, others.foreign_cpu_cores),
-            stolen_cpu_cores: most(mine.stolen_cpu_cores, others.stolen_cpu_cores),
-            busiest_worker_cores: most(mine.busiest_worker_cores, others.busiest_worker_cores),
-            ..Resources::default()
-        };
-        self.cost = Cost::default();
-    }
 }
 
-impl MessageCounts {
-    fn absorb(&mut self, other: Self) {
-        self.due += other.due;
-        self.unsent += other.unsent;
-        self.untimed_due += other.untimed_due;
-        self.untimed_answered += other.untimed_answered;
-        self.counts.add(&other.counts);
-        self.reorder_distance_max = self.reorder_distance_max.max(other.reorder_distance_max);
-        self.missing_ids.extend(other.missing_ids);
-        self.missing_ids.truncate(MISSING_KEPT);
-    }
-}
-
-impl ConnectionCounts {
-    fn absorb(&mut self, other: Self) {
-        self.requested += other.requested;
-        self.established += other.established;
-        self.refused += other.refused;
-        self.dropped += other.dropped;
-        self.reconnects += other.reconnects;
-        for (reason, count) in other.reasons {
-            *self.reasons.entry(reason).or_default() += count;
-        }
-        self.setup_us = None;
-    }
-}
-
-/// Counts add up by the second; a percentile of two percentiles does not exist.
-fn merge_windows(mine: Vec<WindowSummary>, other: &[WindowSummary]) -> Vec<WindowSummary> {
-    let mut by_second: std::collections::BTreeMap<u64, WindowSummary> =
-        mine.into_iter().map(|window| (window.t_s, window)).collect();
-    for window in other {
-        by_second
-            .entry(window.t_s)
-            .and_modify(|known| {
-                known.sent += window.sent;
-                known.answered += window.answered;
-                known.refused += window.refused;
-                known.blocked += window.blocked;
-                known.queue_depth_max = known.queue_depth_max.max(window.queue_depth_max);
-                known.latency_max_us = match (known.latency_max_us, window.latency_max_us) {
-                    (Some(a), Some(b)) => Some(a.max(b)),
-                    (a, b) => a.or(b),
-                };
-                known.latency_p01_us = None;
-                known.latency_p50_us = None;
-                known.latency_p95_us = None;
-                known.latency_p99_us = None;
-                known.service_latency_p50_us = None;
-                known.service_latency_p99_us = None;
-                known.send_lateness_p99_us = None;
-            })
-            .or_insert_with(|| window.clone());
-    }
-    by_second.into_values().collect()
-}
-
-mod hdr_base64;
-
-/// A spotless result, for the tests of those who judge or show one.
 #[cfg(test)]
-pub(crate) mod example {
-    use super::*;
-
-    /// 10,000 messages at 1,000 msg/s over 10 connections, each answered 1 ms after it was due and 0.9 ms after it was
-    /// sent.
-    pub(crate) fn clean() -> LoadTestResults {
-        let mut histograms = Histograms::default();
-        for _ in 0..10_000 {
-            histograms.latency.record(1_000_000);
-            histograms.service_latency.record(900_000);
-            histograms.send_lateness.record(10_000);
-        }
-        let counts = Counts { sent: 10_000, answered: 10_000, ..Counts::default() };
-        let mut results = LoadTestResults {
-            schema: RUN_SCHEMA.to_owned(),
-            verdict: Verdict::Pass,
-            reasons: Vec::new(),
-            interrupted: false,
-            run_id: "0".to_owned(),
-            shard: Shard::default(),
-            started_at_unix_ns: 1,
-            offered_for_s: 10.0,
-            workload: WorkloadSummary {
-                target: None,
-                dialect: "floodline".to_owned(),
-                rate: Some(1_000.0),
-                connections: 10,
-                duration_s: 10.0,
-                ramp_s: 0.0,
-                payload_bytes: 64,
-                request: None,
-                priority: None,
-                arrival: "uniform".to_owned(),
-                window: 32,
-                seed: 1,
-                pacer: "timer".to_owned(),
-            },
-            throughput: ThroughputMetrics { offered_rate: Some(1_000.0), achieved_rate: 1_000.0 },
-            messages: MessageCounts { due: 10_000, counts, ..MessageCounts::default() },
-            latency_us: None,
-            service_latency_us: None,
-            send_lateness_us: None,
-            refusal_latency_us: None,
-            blocked_sends: BlockedSends::default(),
-            histograms,
-            moments: Moments { last_answer_s: Some(10.0), ..Moments::default() },
-            windows: Vec::new(),
-            connections: ConnectionCounts { requested: 10, established: 10, ..ConnectionCounts::default() },
-            per_connection: Vec::new(),
-            outages: Vec::new(),
-            outages_not_listed: 0,
-            resources: Resources::default(),
-            cost: Cost::default(),
-            criteria: Vec::new(),
-            environment: Environment::detect(),
-        };
-        results.measure();
-        results
-    }
-}
+pub(crate) mod example;
 
 #[cfg(test)]
 mod tests;

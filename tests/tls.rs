@@ -54,18 +54,24 @@ impl TlsServer {
     /// Offers 100 messages to `host` at this server's port, trusting the certificate in `trusted`.
     fn load(&self, scheme: &str, host: &str, trusted: &std::path::Path) -> Output {
         let target = format!("{scheme}://{host}:{}/ws", self.port);
-        let child = Command::new(env!("CARGO_BIN_EXE_floodline"))
-            .args(["load", "--rate", "200", "--duration", "500ms", "--connections", "4", "--json", "-"])
-            .args(["--connect-timeout", "5s", "--target", &target])
-            .env("SSL_CERT_FILE", trusted)
-            .env_remove("SSL_CERT_DIR")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        wait(child)
+        let settings =
+            ["--rate", "200", "--duration", "500ms", "--connections", "4", "--connect-timeout", "5s"];
+        floodline(trusted, &[&["load", "--json", "-", "--target", &target], &settings[..]].concat())
     }
+}
+
+/// Runs the command with these arguments, trusting the certificate in `trusted` alone.
+fn floodline(trusted: &std::path::Path, args: &[&str]) -> Output {
+    let child = Command::new(env!("CARGO_BIN_EXE_floodline"))
+        .args(args)
+        .env("SSL_CERT_FILE", trusted)
+        .env_remove("SSL_CERT_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait(child)
 }
 
 fn wait(mut child: std::process::Child) -> Output {
@@ -145,17 +151,9 @@ fn no_certificate_authorities_are_a_matter_of_the_machine() {
 #[test]
 fn faults_are_put_in_front_of_an_encrypted_server_too() {
     let server = TlsServer::start();
-    let child = Command::new(env!("CARGO_BIN_EXE_floodline"))
-        .args(["test", "delivery", "--profile", "smoke", "--json", "-"])
-        .args(["--target", &format!("wss://localhost:{}/ws", server.port)])
-        .env("SSL_CERT_FILE", server.certificate.path())
-        .env_remove("SSL_CERT_DIR")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = wait(child);
+    let target = format!("wss://localhost:{}/ws", server.port);
+    let args = ["test", "delivery", "--profile", "smoke", "--json", "-", "--target", &target];
+    let output = floodline(server.certificate.path(), &args);
     let errors = String::from_utf8_lossy(&output.stderr);
     let test: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
     let case = &test["cases"][0];

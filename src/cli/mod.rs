@@ -10,6 +10,7 @@ mod progress;
 pub mod proxy;
 pub mod serve;
 mod signals;
+mod suite;
 mod target;
 pub mod test;
 

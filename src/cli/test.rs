@@ -1,25 +1,22 @@
 //! `floodline test`: the cases, one table, an exit code.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use floodline::client::Stop;
-use floodline::config::{HighVolumeConfig, Profile, environment};
+use floodline::config::HighVolumeConfig;
 use floodline::environment::Environment;
 use floodline::report::json::JsonOutput;
 use floodline::report::table;
-use floodline::result::{CaseResults, PhaseRun, TEST_SCHEMA, TestResults, Verdict};
-use floodline::run::plan::{PlanError, Venue};
+use floodline::result::{CaseResults, TEST_SCHEMA, TestResults, Verdict};
+use floodline::run::plan::PlanError;
 use floodline::scenario::{self, Case};
 
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
-use super::signals::on_interrupt;
-use super::target::{self, TargetArgs};
+use super::suite::{Suite, SuiteArgs, write_runs};
 
 /// Flags of `floodline test`.
 #[derive(Debug, Args)]
@@ -28,43 +25,22 @@ pub struct TestArgs {
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
     #[command(flatten)]
-    target: TargetArgs,
-    /// Size of the cases: smoke, quick or full [default: quick]
-    #[arg(long)]
-    profile: Option<Profile>,
-    /// Write the results of every case and load to this directory, as JSON
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Write all results to this file, or to standard output for -
-    #[arg(long, value_name = "FILE|-")]
-    json: Option<PathBuf>,
+    suite: SuiteArgs,
 }
 
 /// Runs the cases, each against a server of its own unless a target is given.
 pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
-    let env = target::environment_without_token(&args.target, environment());
-    let config =
-        HighVolumeConfig::load(args.target.config.as_deref(), env, args.profile).map_err(Failure::usage)?;
     let cases = cases(&args.cases).map_err(Failure::Usage)?;
-    let venue = target::venue(&args.target, &config).map_err(Failure::Usage)?;
-    let json =
-        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
-    let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
-    make_directory(args.out.as_deref())?;
-    let stop = Stop::default();
-    let on_signal = stop.clone();
-    on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
-
-    let run = Run { config: &config, venue: &venue, out: args.out.as_deref(), to_stdout };
+    let suite = args.suite.prepare()?;
     let mut found = Vec::new();
-    let failure = run.cases(&cases, &stop, &mut found).err();
-    let results = results(&config, &stop, found, failure.as_ref());
-    say(&table::last_line(&results), to_stdout).map_err(Failure::usage)?;
-    if let Some(out) = &args.out {
+    let failure = run_cases(&suite, &cases, &mut found).err();
+    let results = results(&suite.config, &suite.stop, found, failure.as_ref());
+    suite.say(&table::last_line(&results))?;
+    if let Some(out) = &suite.out {
         let output = JsonOutput::open(&out.join("test.json")).map_err(Failure::usage)?;
         output.write(&results).map_err(Failure::usage)?;
     }
-    if let Some(json) = json {
+    if let Some(json) = suite.json {
         json.write(&results).map_err(Failure::usage)?;
     }
     match failure {
@@ -74,36 +50,26 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What the cases need.
-struct Run<'a> {
-    config: &'a HighVolumeConfig,
-    venue: &'a Venue,
-    out: Option<&'a Path>,
-    to_stdout: bool,
-}
-
-impl Run<'_> {
-    /// Runs one case after the other until all are in `found`, one cannot be run, or the user ends it.
-    fn cases(&self, cases: &[&Case], stop: &Stop, found: &mut Vec<CaseResults>) -> Result<(), Failure> {
-        let mut progress = ProgressLine::default();
-        for case in cases {
-            progress.case(case.name);
-            let outcome = case.run(self.config, self.venue, stop, &mut progress);
-            progress.clear();
-            match outcome {
-                Ok(results) => {
-                    let table = table::case(&results);
-                    let out = self.out.map_or(Ok(()), |out| write_case(out, &results));
-                    found.push(results);
-                    say(&table, self.to_stdout).map_err(Failure::usage)?;
-                    out.map_err(Failure::Usage)?;
-                }
-                Err(PlanError::Stopped) if stop.is_stopped() => return Ok(()),
-                Err(error) => return Err(Failure::of_plan(error, case.name)),
+/// Runs one case after the other until all are in `found`, one cannot be run, or the user ends it.
+fn run_cases(suite: &Suite, cases: &[&Case], found: &mut Vec<CaseResults>) -> Result<(), Failure> {
+    let mut progress = ProgressLine::default();
+    for case in cases {
+        progress.case(case.name);
+        let outcome = case.run(&suite.config, &suite.venue, &suite.stop, &mut progress);
+        progress.clear();
+        match outcome {
+            Ok(results) => {
+                let table = table::case(&results);
+                let written = suite.out.as_deref().map_or(Ok(()), |out| write_case(out, &results));
+                found.push(results);
+                suite.say(&table)?;
+                written.map_err(Failure::Usage)?;
             }
+            Err(PlanError::Stopped) if suite.stop.is_stopped() => return Ok(()),
+            Err(error) => return Err(Failure::of_plan(error, case.name)),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The whole of what was found. Where a case could not be run, nothing it might have found can make a pass of it.
@@ -139,36 +105,12 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
         .collect()
 }
 
-/// The table goes to standard output, unless the JSON does.
-pub(super) fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
-    if json_on_stdout {
-        let _ = std::io::stderr().write_all(text.as_bytes());
-        return Ok(());
-    }
-    std::io::stdout().write_all(text.as_bytes())
-}
-
 /// One file a load, and one with the verdicts of the case.
 fn write_case(out: &Path, case: &CaseResults) -> anyhow::Result<()> {
     write_runs(out, &case.name, &case.runs)?;
     let verdicts = CaseResults { runs: Vec::new(), ..case.clone() };
     JsonOutput::open(&out.join(format!("{}.json", case.name)))?.write(&verdicts)?;
     Ok(())
-}
-
-/// One file a load.
-pub(super) fn write_runs(out: &Path, case: &str, runs: &[PhaseRun]) -> anyhow::Result<()> {
-    for run in runs {
-        let path = out.join(format!("{case}.{}.json", run.phase));
-        JsonOutput::open(&path)?.write(&run.run)?;
-    }
-    Ok(())
-}
-
-/// Makes the directory for results, where one is wanted.
-pub(super) fn make_directory(out: Option<&Path>) -> Result<(), Failure> {
-    let Some(out) = out else { return Ok(()) };
-    fs::create_dir_all(out).with_context(|| format!("--out {}", out.display())).map_err(Failure::Usage)
 }
 
 #[cfg(test)]

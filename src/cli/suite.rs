@@ -1,0 +1,82 @@
+//! What `floodline test` and `floodline peak` have in common: whom the load goes to, how large it is, where results go.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use floodline::client::Stop;
+use floodline::config::{HighVolumeConfig, Profile, environment};
+use floodline::report::json::JsonOutput;
+use floodline::result::PhaseRun;
+use floodline::run::plan::Venue;
+
+use super::exit::Failure;
+use super::signals::on_interrupt;
+use super::target::{self, TargetArgs};
+
+/// Flags of a suite.
+#[derive(Debug, Args)]
+pub struct SuiteArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Size of the loads: smoke, quick or full [default: quick]
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Write the results, and every load to a file of its own, to this directory, as JSON
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write all results to this file, or to standard output for -
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+/// A suite that is ready to run: nothing that a flag or a file says is in doubt any more, and Ctrl-C stops it.
+pub struct Suite {
+    pub config: HighVolumeConfig,
+    pub venue: Venue,
+    pub stop: Stop,
+    pub out: Option<PathBuf>,
+    pub json: Option<JsonOutput>,
+}
+
+impl SuiteArgs {
+    /// Reads the configuration and opens what is written to, before any load.
+    pub fn prepare(self) -> Result<Suite, Failure> {
+        let env = target::environment_without_token(&self.target, environment());
+        let config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
+            .map_err(Failure::usage)?;
+        let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
+        let json = self.json.as_deref().map(JsonOutput::open).transpose();
+        let json = json.context("--json").map_err(Failure::Usage)?;
+        if let Some(out) = &self.out {
+            let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
+            made.map_err(Failure::Usage)?;
+        }
+        let stop = Stop::default();
+        let on_signal = stop.clone();
+        on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
+        Ok(Suite { config, venue, stop, out: self.out, json })
+    }
+}
+
+impl Suite {
+    /// The table goes to standard output, unless the JSON does.
+    pub fn say(&self, text: &str) -> Result<(), Failure> {
+        if self.json.as_ref().is_some_and(JsonOutput::is_stdout) {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            return Ok(());
+        }
+        std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)
+    }
+}
+
+/// One file a load.
+pub fn write_runs(out: &Path, case: &str, runs: &[PhaseRun]) -> anyhow::Result<()> {
+    for run in runs {
+        let path = out.join(format!("{case}.{}.json", run.phase));
+        JsonOutput::open(&path)?.write(&run.run)?;
+    }
+    Ok(())
+}
