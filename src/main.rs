@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         cli::Command::Peak(args) => cli::peak::run(*args),
         cli::Command::Proxy(args) => cli::proxy::run(&args),
         cli::Command::Merge(args) => cli::merge::run(&args),
+        cli::Command::Report(args) => cli::report::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
         cli::Command::List => cli::list::run(),
     };

@@ -54,6 +54,10 @@ fn hold_on_the_own_server(cases: &[&str]) -> Value {
     }
     let whole = std::fs::read_to_string(out.path().join("test.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), test);
+    let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
+    for case in cases {
+        assert!(page.contains(&format!("<section id=\"{case}\">")), "{case}");
+    }
     // The table, on standard error because the JSON has standard output.
     let last = format!("{0} of {0} cases passed", cases.len());
     for part in ["criterion", "limit", "measured", "verdict", &last] {

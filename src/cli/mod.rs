@@ -8,6 +8,7 @@ pub mod merge;
 pub mod peak;
 mod progress;
 pub mod proxy;
+pub mod report;
 pub mod serve;
 mod signals;
 mod suite;
@@ -40,6 +41,8 @@ pub enum Command {
     Proxy(proxy::ProxyArgs),
     /// Merge the JSON results of several shards into one
     Merge(merge::MergeArgs),
+    /// Show results again, as a page for a browser
+    Report(report::ReportArgs),
     /// Print the effective configuration as TOML
     Config(config::ConfigArgs),
     /// List the cases and the dialects

@@ -16,6 +16,7 @@ use floodline::scenario::{self, Case};
 
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
+use super::report;
 use super::suite::{Suite, SuiteArgs, write_runs};
 
 /// Flags of `floodline test`.
@@ -39,6 +40,7 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     if let Some(out) = &suite.out {
         let output = JsonOutput::open(&out.join("test.json")).map_err(Failure::usage)?;
         output.write(&results).map_err(Failure::usage)?;
+        report::write(&out.join("report.html"), &report::page(&results)).map_err(Failure::usage)?;
     }
     if let Some(json) = suite.json {
         json.write(&results).map_err(Failure::usage)?;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::peak::PeakResults;
 use super::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::environment::Environment;
 
@@ -26,6 +27,44 @@ pub struct TestResults {
     pub error: Option<String>,
     /// Where it ran.
     pub environment: Environment,
+}
+
+impl TestResults {
+    /// A single load as a test of one case, `load`, so that whatever shows tests shows loads too.
+    #[must_use]
+    pub fn of_load(run: LoadTestResults) -> Self {
+        let case = CaseResults {
+            name: "load".to_owned(),
+            verdict: run.verdict,
+            reasons: run.reasons.clone(),
+            criteria: run.criteria.clone(),
+            incidents: Vec::new(),
+            runs: Vec::new(),
+        };
+        let (verdict, interrupted, environment) = (run.verdict, run.interrupted, run.environment.clone());
+        let runs = vec![PhaseRun { phase: "load".to_owned(), run }];
+        let cases = vec![CaseResults { runs, ..case }];
+        Self::of_cases(verdict, interrupted, "load", cases, environment)
+    }
+
+    /// The search for the peak as a test of one case.
+    #[must_use]
+    pub fn of_peak(peak: PeakResults) -> Self {
+        let (verdict, interrupted) = (peak.verdict, peak.interrupted);
+        let (profile, environment) = (peak.profile.clone(), peak.environment.clone());
+        Self::of_cases(verdict, interrupted, &profile, vec![peak.into()], environment)
+    }
+
+    fn of_cases(
+        verdict: Verdict,
+        interrupted: bool,
+        profile: &str,
+        cases: Vec<CaseResults>,
+        environment: Environment,
+    ) -> Self {
+        let schema = TEST_SCHEMA.to_owned();
+        Self { schema, verdict, interrupted, profile: profile.to_owned(), cases, error: None, environment }
+    }
 }
 
 /// What one case found.

@@ -11,6 +11,7 @@ mod load;
 mod peak;
 mod process;
 mod proxy;
+mod report;
 mod serve;
 mod servers;
 mod store;
