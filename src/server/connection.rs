@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
 use super::frame::{self, CloseCode, Opcode};
+use super::hold::Released;
 use super::reader::{Event, Reader};
 use super::session::Session;
 use super::worker::{Scratch, Worker};
@@ -28,12 +29,13 @@ const READS_PER_TURN: usize = 4;
 /// How long a peer may take to close after us.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a connection after its handshake until it ends. `stop` turning true ends it once all is answered.
-pub(super) async fn serve<S>(stream: S, worker: Rc<Worker>, mut stop: watch::Receiver<bool>)
+/// Serves the connection of this number after its handshake until it ends. `stop` turning true ends it once all is
+/// answered.
+pub(super) async fn serve<S>(stream: S, worker: Rc<Worker>, number: u64, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::new(Rc::clone(&worker));
+    let session = Session::new(Rc::clone(&worker), number);
     let mut connection =
         Connection { stream, worker, session, reader: Reader::default(), unsent: BytesMut::new() };
     let mut draining = *stop.borrow_and_update();
@@ -170,6 +172,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox.waker.register(cx.waker());
             self.session.delayed_answers(&mut scratch.out);
         }
+        if let Some(released) = self.session.released() {
+            released.waker.register(cx.waker());
+            released.take(&mut scratch.out);
+        }
         if draining {
             return None;
         }
@@ -223,7 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether everything admitted is answered and sent.
     fn is_settled(&self) -> bool {
-        self.unsent.is_empty() && self.session.outbox().is_none_or(|outbox| outbox.in_flight() == 0)
+        self.unsent.is_empty()
+            && self.session.outbox().is_none_or(|outbox| outbox.in_flight() == 0)
+            && self.session.released().is_none_or(Released::is_settled)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the server can be told to do wrong, so that every check is proven able to fail.
 
+mod law;
 mod planted;
 mod text;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::config::{ServerConfigError, up_to};
 
+pub use law::DelayLaw;
 pub(super) use planted::{Planted, Slips};
 pub use text::ServerFaultError;
 
@@ -30,10 +32,39 @@ pub enum ServerFault {
     },
     /// Requests are processed, but their answers are never sent: `drop-answers=0.02,seed=7`.
     DropAnswers {
-        /// Which share of the messages, 0 to 1. Whether one is hit depends on its id and the seed only.
+        /// Which share of the messages, 0 to 1. [`ServerFault::hits`] tells which.
         share: f64,
         /// Which messages.
         seed: u64,
+    },
+    /// A share of the answers goes out later than it could, the others on time: `late-answers=0.02,by=300ms,seed=7`.
+    /// The late are overtaken by the others of their connection.
+    LateAnswers {
+        /// Which share of the messages, 0 to 1. [`ServerFault::hits`] tells which.
+        share: f64,
+        /// By how much later.
+        by: Duration,
+        /// Which messages.
+        seed: u64,
+    },
+    /// Every answer to a processed request goes out a known time after its request came: `delay=lognormal:5ms:0.5,seed=7`.
+    /// Short delays overtake long ones. It is the truth that a measured latency can be held against: the time of each
+    /// message counts from the instant at which the read of its last byte off the socket returned to that at which its
+    /// answer is to be written, or from which it can be, where its processing takes longer.
+    Delay {
+        /// How long.
+        law: DelayLaw,
+        /// With the id of a message decides its delay: [`DelayLaw::of`].
+        seed: u64,
+    },
+    /// The answers of each such connection leave no closer to each other than that, however many wait:
+    /// `starve-connections=50,gap=20ms`. So at twice as many requests, half of them are answered within the load. What
+    /// is not an answer to a processed request leaves at once.
+    StarveConnections {
+        /// Each how-many-th, counted from 1 in the order of the handshakes' ends.
+        nth: u64,
+        /// The time between two answers.
+        gap: Duration,
     },
     /// Some slips, an exact number of times: `swap-answers=3,among=1000,seed=7`, or another [`Slip`].
     Slips {
@@ -163,8 +194,16 @@ impl ServerFault {
                 up_to("per", per, TICK, HOUR)
             }
             Self::LateBackpressure { by } => up_to("by", by, Duration::ZERO, HOUR),
-            Self::DropAnswers { share, .. } if (0.0..=1.0).contains(&share) => Ok(()),
-            Self::DropAnswers { share, .. } => Err(out_of_range("share", share, "0 to 1")),
+            Self::DropAnswers { share, .. } => in_range("share", share, 0.0, 1.0),
+            Self::LateAnswers { share, by, .. } => {
+                in_range("share", share, 0.0, 1.0)?;
+                up_to("by", by, Duration::ZERO, HOUR)
+            }
+            Self::Delay { law, .. } => law.validate(),
+            Self::StarveConnections { nth, gap } => {
+                whole("nth", nth, 1, u64::MAX)?;
+                up_to("gap", gap, Duration::ZERO, HOUR)
+            }
             Self::Slips { targets: Targets { times, among, .. }, .. } => {
                 // So many positions are kept in memory.
                 whole("times", times, 1, among.min(1_000_000))
@@ -176,10 +215,14 @@ impl ServerFault {
         }
     }
 
-    /// Whether the answer to the message of this id is dropped.
-    pub(super) fn drops_answer(&self, message_id: &str) -> bool {
+    /// Whether a fault of a share of the messages is to hit the one of this id. It depends on the share, the seed and
+    /// the id only; with one seed, the smaller of two shares is part of the other. False for all other faults.
+    #[must_use]
+    pub fn hits(&self, message_id: &str) -> bool {
         match *self {
-            Self::DropAnswers { share, seed } => unit(seed, message_id) < share,
+            Self::DropAnswers { share, seed } | Self::LateAnswers { share, seed, .. } => {
+                unit(seed, message_id, 0) < share
+            }
             _ => false,
         }
     }
@@ -196,11 +239,19 @@ fn out_of_range(setting: &'static str, value: impl fmt::Display, expected: &str)
     ServerConfigError::OutOfRange { setting, value: value.to_string(), expected: expected.to_owned() }
 }
 
-/// A number in [0, 1) that the seed and the text decide: FNV-1a, then the finalizer of SplitMix64 to spread the bits.
-fn unit(seed: u64, text: &str) -> f64 {
-    let mut hash = text.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+fn in_range(setting: &'static str, value: f64, min: f64, max: f64) -> Result<(), ServerConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(out_of_range(setting, value, &format!("{min} to {max}")))
+}
+
+/// The n-th number in [0, 1) that the seed and the text decide: FNV-1a of the text starts SplitMix64.
+fn unit(seed: u64, text: &str, n: u64) -> f64 {
+    let start = text.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
+    let mut hash = start.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;
@@ -216,7 +267,7 @@ mod tests {
     fn the_share_is_kept_and_the_seed_decides() {
         let hit = |seed| -> Vec<u32> {
             let fault = ServerFault::DropAnswers { share: 0.1, seed };
-            (0..10_000).filter(|n| fault.drops_answer(&format!("run-0-0-{n}"))).collect()
+            (0..10_000).filter(|n| fault.hits(&format!("run-0-0-{n}"))).collect()
         };
         let first = hit(1);
         // Binomial: 1,000 expected, standard deviation 30.
@@ -229,8 +280,8 @@ mod tests {
     fn all_and_nothing_are_shares_too() {
         for n in 0..1_000 {
             let id = n.to_string();
-            assert!(ServerFault::DropAnswers { share: 1.0, seed: n }.drops_answer(&id));
-            assert!(!ServerFault::DropAnswers { share: 0.0, seed: n }.drops_answer(&id));
+            assert!(ServerFault::DropAnswers { share: 1.0, seed: n }.hits(&id));
+            assert!(!ServerFault::DropAnswers { share: 0.0, seed: n }.hits(&id));
         }
     }
 
@@ -245,6 +296,16 @@ mod tests {
             (ServerFault::Pause { every: zero, duration: second }, "every"),
             (ServerFault::GrowingDelay { growth: second, per: zero }, "per"),
             (ServerFault::LateBackpressure { by: Duration::MAX }, "by"),
+            (ServerFault::LateAnswers { share: f64::NAN, by: second, seed: 0 }, "share"),
+            (ServerFault::LateAnswers { share: 1.0, by: Duration::MAX, seed: 0 }, "by"),
+            (ServerFault::Delay { law: DelayLaw::Constant(Duration::MAX), seed: 0 }, "delay"),
+            (ServerFault::Delay { law: DelayLaw::Uniform(second, zero), seed: 0 }, "delay"),
+            (
+                ServerFault::Delay { law: DelayLaw::Lognormal { median: second, sigma: 4.0 }, seed: 0 },
+                "sigma",
+            ),
+            (ServerFault::StarveConnections { nth: 0, gap: second }, "nth"),
+            (ServerFault::StarveConnections { nth: 1, gap: Duration::MAX }, "gap"),
             (ServerFault::RefuseConnection { nth: 0 }, "nth"),
             (ServerFault::Leak { bytes: 0 }, "bytes"),
             (ServerFault::Grow { bytes: u64::MAX }, "bytes"),

@@ -11,6 +11,7 @@ mod engine;
 mod fault;
 mod frame;
 mod handshake;
+mod hold;
 pub mod idempotency;
 mod queue;
 mod reader;
@@ -31,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{MemoryProbe, Secret, ServerConfig, ServerConfigError};
-pub use fault::{ServerFault, ServerFaultError, Slip, Targets};
+pub use fault::{DelayLaw, ServerFault, ServerFaultError, Slip, Targets};
 pub use idempotency::{
     DurableConfig, DurableStore, JournalEntry, JournalError, OpenError, ProcessedIds, RecordError, Recorded,
     Recording, Retention, read_journal,

@@ -11,6 +11,7 @@ use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
 use super::fault::Slips;
 use super::frame::append_text;
+use super::hold::{Released, spaced};
 use super::idempotency::{MAX_ID_BYTES, Recorded, Recording};
 use super::worker::Worker;
 use crate::clock::unix_now_ns;
@@ -45,16 +46,31 @@ struct Slipping {
     held: Option<BytesMut>,
     /// The connection is to be cut.
     cut: bool,
+    /// Where answers come from that were held back; none where none is.
+    released: Option<Rc<Released>>,
+    /// Between the answers of a starved connection; and when the next may go, on the clock of the worker's hold.
+    gap: Option<Duration>,
+    next_ns: u64,
 }
 
 impl Session {
-    pub(super) fn new(worker: Rc<Worker>) -> Self {
+    /// For the connection of this number.
+    pub(super) fn new(worker: Rc<Worker>, number: u64) -> Self {
         let delayed = worker.shared.engine.clone().map(|engine| (engine, Arc::default()));
-        Self { worker, delayed, overflowing: false, signal_due: None, slipping: Slipping::default() }
+        let slipping = Slipping {
+            released: worker.hold.as_ref().map(|_| Rc::default()),
+            gap: worker.shared.planted.starves_connection(number),
+            ..Slipping::default()
+        };
+        Self { worker, delayed, overflowing: false, signal_due: None, slipping }
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
         self.delayed.as_ref().map(|(_, outbox)| &**outbox)
+    }
+
+    pub(super) fn released(&self) -> Option<&Released> {
+        self.slipping.released.as_deref()
     }
 
     /// Whether a fault wants the connection cut.
@@ -207,6 +223,7 @@ impl Session {
         if slips.lose {
             return;
         }
+        let message_id = answer::work_id(request).unwrap_or_default();
         let mut request = Cow::Borrowed(request);
         if slips.misname {
             answer::misname(request.to_mut());
@@ -221,13 +238,40 @@ impl Session {
         }
         self.slipping.swaps += usize::from(slips.swap);
         if let Some(held) = self.slipping.held.take() {
-            out.extend_from_slice(&frames);
-            out.extend_from_slice(&held);
+            frames.extend_from_slice(&held);
         } else if self.slipping.swaps > 0 {
             self.slipping.swaps -= 1;
             self.slipping.held = Some(frames);
-        } else {
+            return;
+        }
+        self.send_or_hold(frames, message_id, circumstances, out);
+    }
+
+    /// Appends the answer to the message of this id, or leaves it to the worker's hold, where it is to go later.
+    fn send_or_hold(
+        &mut self,
+        frames: BytesMut,
+        message_id: &str,
+        circumstances: Circumstances,
+        out: &mut BytesMut,
+    ) {
+        let (Some(hold), Some(released)) = (&self.worker.hold, &self.slipping.released) else {
+            return out.extend_from_slice(&frames);
+        };
+        // By the wall clock, which is read for every answer anyway: over these microseconds, or the processing delay,
+        // it runs like the other.
+        let since_read = unix_now_ns().saturating_sub(circumstances.received_at.as_unix_ns());
+        let now_ns = hold.now_ns();
+        let planted = &self.worker.shared.planted;
+        let held_for = planted.holds_answer_for(message_id, Duration::from_nanos(since_read));
+        let mut due_ns = now_ns.saturating_add(u64::try_from(held_for.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(gap) = self.slipping.gap {
+            due_ns = spaced(&mut self.slipping.next_ns, due_ns, gap);
+        }
+        if due_ns <= now_ns {
             out.extend_from_slice(&frames);
+        } else {
+            hold.hold(frames, due_ns, released);
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::fault::ServerFault;
+use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
 use super::stats::Counters;
 use super::{connection, handshake};
@@ -28,6 +29,8 @@ pub(super) struct Worker {
     watches_messages: bool,
     /// Whether the first message was announced.
     first_announced: Cell<bool>,
+    /// Where a fault holds answers back.
+    pub(super) hold: Option<Hold>,
     /// What [`ServerFault::Leak`] has taken.
     leaked: RefCell<Vec<Vec<u8>>>,
 }
@@ -93,6 +96,7 @@ pub(super) fn run(
     let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
     let worker = Rc::new(Worker {
         watches_messages: !shared.planted.is_empty(),
+        hold: shared.planted.holds_answers().then(Hold::new),
         shared,
         counters,
         scratch: Cell::new(scratch),
@@ -107,15 +111,23 @@ async fn serve(
     mut sockets: mpsc::UnboundedReceiver<StdTcpStream>,
     stop: watch::Receiver<bool>,
 ) -> usize {
-    let mut stalls = JoinSet::new();
+    let mut faults = JoinSet::new();
+    if worker.hold.is_some() {
+        let worker = Rc::clone(&worker);
+        faults.spawn_local(async move {
+            if let Some(hold) = &worker.hold {
+                hold.run().await;
+            }
+        });
+    }
     for &fault in &worker.shared.config.faults {
         let first_message = worker.shared.first_message.subscribe();
         match fault {
             ServerFault::StallOnce { at, duration } => {
-                stalls.spawn_local(stall(first_message, at, duration, false));
+                faults.spawn_local(stall(first_message, at, duration, false));
             }
             ServerFault::Pause { every, duration } => {
-                stalls.spawn_local(stall(first_message, every, duration, true));
+                faults.spawn_local(stall(first_message, every, duration, true));
             }
             _ => {}
         }
@@ -152,9 +164,10 @@ async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Recei
         // Nobody who is not in yet is waited for.
         _ = stopped.wait_for(|&stopped| stopped) => return,
     };
-    let refused = shared.planted.refuses_connection();
+    let number = shared.planted.number_connection();
+    let refused = shared.planted.refuses_connection(number);
     match OpenConnection::count(&shared).filter(|_| !refused) {
-        Some(_open) => connection::serve(stream, worker, stop).await,
+        Some(_open) => connection::serve(stream, worker, number, stop).await,
         None => connection::turn_away(stream, shared.config.max_message_bytes).await,
     }
 }

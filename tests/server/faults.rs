@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use floodline::server::{DurableConfig, DurableStore, Slip, Targets, read_journal};
+use floodline::server::{DelayLaw, DurableConfig, DurableStore, Slip, Targets, read_journal};
 
 use super::*;
 
@@ -268,5 +268,114 @@ async fn a_growing_delay_doubles_the_age_of_the_run() {
         if age > Duration::from_millis(200) {
             return;
         }
+    }
+}
+
+/// Sends a hundred messages at once; the answers in the order in which they came, each with the time from the sending.
+async fn timed_answers(client: &mut Client) -> Vec<(u64, Duration)> {
+    let sent = Instant::now();
+    client.send_together((0..MESSAGES).map(|n| test_message(n, None))).await;
+    let mut answers = Vec::new();
+    for _ in 0..MESSAGES {
+        let answer = client.receive().await;
+        assert!(is_intact(&answer), "{answer}");
+        answers.push((answer["sequence_id"].as_u64().unwrap(), sent.elapsed()));
+    }
+    answers
+}
+
+#[tokio::test]
+async fn some_answers_are_late_and_overtaken_by_the_others() {
+    // So long that a machine under load has answered the others before.
+    let by = Duration::from_millis(500);
+    let fault = ServerFault::LateAnswers { share: 0.2, by, seed: 7 };
+    let server = spawn(with(fault));
+    let answers = timed_answers(&mut Client::connect(&server).await).await;
+    let (late, on_time): (Vec<u64>, Vec<u64>) = (0..MESSAGES).partition(|n| fault.hits(&format!("c-{n}")));
+    assert!(!late.is_empty() && !on_time.is_empty());
+    let order: Vec<u64> = answers.iter().map(|(n, _)| *n).collect();
+    assert_eq!(order, [on_time, late.clone()].concat());
+    for (n, after) in answers {
+        assert_eq!(after >= by, late.contains(&n), "{n}: {after:?}");
+    }
+    assert_eq!(server.stats().answered, Some(MESSAGES));
+}
+
+#[tokio::test]
+async fn every_answer_waits_for_its_delay() {
+    let ms = Duration::from_millis;
+    for law in [DelayLaw::Uniform(ms(1), ms(100)), DelayLaw::Lognormal { median: ms(20), sigma: 0.5 }] {
+        let server = spawn(with(ServerFault::Delay { law, seed: 7 }));
+        let delay = |n: u64| law.of(7, &format!("c-{n}"));
+        let answers = timed_answers(&mut Client::connect(&server).await).await;
+        for (n, after) in &answers {
+            assert!(*after >= delay(*n), "{n}: {after:?}");
+        }
+        // All were read within far less time than lies between the shortest and the longest delay.
+        let order: Vec<u64> = answers.iter().map(|(n, _)| *n).collect();
+        assert!(!order.is_sorted());
+        let (shortest, longest) = (*order.first().unwrap(), *order.last().unwrap());
+        assert!(delay(shortest) < delay(longest));
+    }
+}
+
+#[tokio::test]
+async fn a_delay_counts_from_the_reading_and_contains_the_processing() {
+    let (processing, law) = (Duration::from_millis(300), DelayLaw::Constant(Duration::from_millis(400)));
+    let faults = vec![ServerFault::Delay { law, seed: 0 }];
+    let server = spawn(ServerConfig { faults, processing_delay: processing, ..ServerConfig::default() });
+    let mut client = Client::connect(&server).await;
+    // The quickest of several: one may be held up by other work of the machine, not all by 300 ms.
+    let mut quickest = Duration::MAX;
+    for n in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(client.ask(test_message(n, None)).await["sequence_id"], n);
+        quickest = quickest.min(asked.elapsed());
+    }
+    assert!(quickest >= Duration::from_millis(400), "{quickest:?}");
+    assert!(quickest < Duration::from_millis(700), "{quickest:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_what_is_held() {
+    let law = DelayLaw::Constant(Duration::from_millis(200));
+    let server = spawn(with(ServerFault::Delay { law, seed: 0 }));
+    let mut client = Client::connect(&server).await;
+    client.send(test_message(0, None)).await;
+    wait_while(|| server.stats().processed == Some(0)).await;
+    let leaving = async { (client.receive().await["sequence_id"].as_u64(), client.close_code().await) };
+    let (ended, left) = tokio::join!(server.shutdown(), leaving);
+    assert_eq!((ended.unwrap().cut_off, left), (0, (Some(0), 1001)));
+}
+
+#[tokio::test]
+async fn each_nth_connection_is_starved_and_no_other() {
+    // So rare that the hundredth answer of the starved would be out after a minute and a half.
+    let gap = Duration::from_secs(1);
+    let server = spawn(with(ServerFault::StarveConnections { nth: 2, gap }));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Client::connect(&server).await);
+    }
+    for (client, starved) in clients.iter_mut().zip([false, true, false, true]) {
+        let sent = Instant::now();
+        client
+            .send_together((0..MESSAGES).map(|n| test_message(n, None)).chain([json!({"type": "last"})]))
+            .await;
+        let mut order = Vec::new();
+        loop {
+            let answer = client.receive().await;
+            if answer["type"] == "generic_response" {
+                break;
+            }
+            order.push(answer["sequence_id"].as_u64().unwrap());
+        }
+        if !starved {
+            assert_eq!(order.len() as u64, MESSAGES);
+            continue;
+        }
+        assert_eq!(order, [0], "what is no answer to a processed request does not wait");
+        assert_eq!(client.receive().await["sequence_id"], 1);
+        assert!(sent.elapsed() >= gap, "{:?}", sent.elapsed());
     }
 }

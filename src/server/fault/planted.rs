@@ -77,14 +77,51 @@ impl Planted {
             Slip::AlterAnswer => tells_of_content,
             Slip::LoseAnswer | Slip::RepeatAnswer | Slip::SwapAnswers | Slip::MisnameAnswer => true,
         });
-        slips.lose |= self.faults.iter().any(|fault| fault.drops_answer(message_id));
+        let drops =
+            |fault: &ServerFault| matches!(fault, ServerFault::DropAnswers { .. }) && fault.hits(message_id);
+        slips.lose |= self.faults.iter().any(drops);
         slips
     }
 
-    /// Whether the next connection to have ended its handshake is turned away; to be asked once for each.
-    pub(in crate::server) fn refuses_connection(&self) -> bool {
-        let number = self.handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+    /// The number, from 1, of the next connection to have ended its handshake; to be asked once for each.
+    pub(in crate::server) fn number_connection(&self) -> u64 {
+        self.handshakes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether the connection of this number is turned away.
+    pub(in crate::server) fn refuses_connection(&self, number: u64) -> bool {
         self.has(|fault| matches!(*fault, ServerFault::RefuseConnection { nth } if nth == number))
+    }
+
+    /// How far apart the answers of the connection of this number are, where it is starved.
+    pub(in crate::server) fn starves_connection(&self, number: u64) -> Option<Duration> {
+        let gaps = self.faults.iter().filter_map(|fault| match *fault {
+            ServerFault::StarveConnections { nth, gap } if number.is_multiple_of(nth) => Some(gap),
+            _ => None,
+        });
+        gaps.max()
+    }
+
+    /// Whether answers may be held back.
+    pub(in crate::server) fn holds_answers(&self) -> bool {
+        self.has(|fault| {
+            matches!(
+                fault,
+                ServerFault::LateAnswers { .. }
+                    | ServerFault::Delay { .. }
+                    | ServerFault::StarveConnections { .. }
+            )
+        })
+    }
+
+    /// How long the answer to this message is held, where `since_read` has passed since its request was read.
+    pub(in crate::server) fn holds_answer_for(&self, message_id: &str, since_read: Duration) -> Duration {
+        let holds = self.faults.iter().map(|fault| match *fault {
+            ServerFault::LateAnswers { by, .. } if fault.hits(message_id) => by,
+            ServerFault::Delay { law, seed } => law.of(seed, message_id).saturating_sub(since_read),
+            _ => Duration::ZERO,
+        });
+        holds.fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// How long after the first refusal `backpressure` is sent; `None` is never.

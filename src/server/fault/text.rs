@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::law::LAWS;
 use super::{ServerFault, Slip, Targets};
 use crate::server::config::ServerConfigError;
 use crate::units::{UnitError, parse_bytes, parse_duration};
@@ -40,6 +41,20 @@ pub enum ServerFaultError {
         /// The value.
         value: String,
     },
+    /// A number was expected.
+    #[error("`{key}`: `{value}` is not a number")]
+    Decimal {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A law of delays was expected.
+    #[error("`{text}` is no law of delays; expected one of {LAWS}")]
+    Law {
+        /// The text.
+        text: String,
+    },
     /// A duration or a size cannot be read.
     #[error("`{key}`: {cause}")]
     Unit {
@@ -54,10 +69,13 @@ pub enum ServerFaultError {
 }
 
 /// How each fault is written, for the messages.
-const FORMS: [&str; 19] = [
+const FORMS: &[&str] = &[
     "stall=DURATION,at=DURATION",
     "pause=DURATION,every=DURATION",
     "drop-answers=SHARE,seed=N",
+    "late-answers=SHARE,by=DURATION,seed=N",
+    "delay=LAW,seed=N",
+    "starve-connections=NTH,gap=DURATION",
     "ignore-requests=TIMES,among=N,seed=N",
     "cut-connections=TIMES,among=N,seed=N",
     "lose-answers=TIMES,among=N,seed=N",
@@ -85,7 +103,7 @@ impl FromStr for ServerFault {
             .map(|item| item.split_once('=').map_or((item, None), |(key, value)| (key, Some(value))))
             .collect();
         let name = items.first().map_or("", |(name, _)| *name);
-        let form = FORMS.into_iter().find(|&form| keys(form).next() == Some(name));
+        let form = FORMS.iter().copied().find(|&form| keys(form).next() == Some(name));
         let form = form.ok_or_else(|| ServerFaultError::Unknown { name: name.to_owned() })?;
         let misformed = || ServerFaultError::Form { text: text.to_owned(), form };
         if !keys(form).eq(items.iter().map(|(key, _)| *key)) {
@@ -99,9 +117,15 @@ impl FromStr for ServerFault {
             ("pause", &[duration, every]) => {
                 Self::Pause { every: time("every", every)?, duration: time("pause", duration)? }
             }
-            ("drop-answers", &[share, seed]) => {
-                let unreadable = |_| ServerFaultError::Share { value: share.to_owned() };
-                Self::DropAnswers { share: share.parse().map_err(unreadable)?, seed: number("seed", seed)? }
+            ("drop-answers", &[value, seed]) => {
+                Self::DropAnswers { share: share(value)?, seed: number("seed", seed)? }
+            }
+            ("late-answers", &[value, by, seed]) => {
+                Self::LateAnswers { share: share(value)?, by: time("by", by)?, seed: number("seed", seed)? }
+            }
+            ("delay", &[law, seed]) => Self::Delay { law: law.parse()?, seed: number("seed", seed)? },
+            ("starve-connections", &[nth, gap]) => {
+                Self::StarveConnections { nth: number("starve-connections", nth)?, gap: time("gap", gap)? }
             }
             ("growing-delay", &[growth, per]) => {
                 Self::GrowingDelay { growth: time("growing-delay", growth)?, per: time("per", per)? }
@@ -133,12 +157,20 @@ fn keys(form: &'static str) -> impl Iterator<Item = &'static str> {
     form.split(',').map(|item| item.split_once('=').map_or(item, |(key, _)| key))
 }
 
-fn time(key: &'static str, value: &str) -> Result<Duration, ServerFaultError> {
+pub(super) fn time(key: &'static str, value: &str) -> Result<Duration, ServerFaultError> {
     parse_duration(value).map_err(|cause| ServerFaultError::Unit { key, cause })
 }
 
 fn size(key: &'static str, value: &str) -> Result<u64, ServerFaultError> {
     parse_bytes(value).map_err(|cause| ServerFaultError::Unit { key, cause })
+}
+
+fn share(value: &str) -> Result<f64, ServerFaultError> {
+    value.parse().map_err(|_| ServerFaultError::Share { value: value.to_owned() })
+}
+
+pub(super) fn decimal(key: &'static str, value: &str) -> Result<f64, ServerFaultError> {
+    value.parse().map_err(|_| ServerFaultError::Decimal { key, value: value.to_owned() })
 }
 
 fn number(key: &'static str, value: &str) -> Result<u64, ServerFaultError> {
@@ -147,6 +179,7 @@ fn number(key: &'static str, value: &str) -> Result<u64, ServerFaultError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DelayLaw;
     use super::*;
 
     #[test]
@@ -157,6 +190,27 @@ mod tests {
             ("stall=1s,at=20ms", ServerFault::StallOnce { at: ms(20), duration: second }),
             ("pause=60ms,every=1s", ServerFault::Pause { every: second, duration: ms(60) }),
             ("drop-answers=0.5,seed=7", ServerFault::DropAnswers { share: 0.5, seed: 7 }),
+            (
+                "late-answers=0.02,by=300ms,seed=7",
+                ServerFault::LateAnswers { share: 0.02, by: ms(300), seed: 7 },
+            ),
+            ("delay=constant:5ms,seed=7", ServerFault::Delay { law: DelayLaw::Constant(ms(5)), seed: 7 }),
+            (
+                "delay=uniform:1ms:9ms,seed=7",
+                ServerFault::Delay { law: DelayLaw::Uniform(ms(1), ms(9)), seed: 7 },
+            ),
+            (
+                "delay=lognormal:5ms:0.5,seed=7",
+                ServerFault::Delay { law: DelayLaw::Lognormal { median: ms(5), sigma: 0.5 }, seed: 7 },
+            ),
+            (
+                "delay=bimodal:1ms:100ms:0.001,seed=7",
+                ServerFault::Delay {
+                    law: DelayLaw::Bimodal { usual: ms(1), other: ms(100), share: 0.001 },
+                    seed: 7,
+                },
+            ),
+            ("starve-connections=50,gap=20ms", ServerFault::StarveConnections { nth: 50, gap: ms(20) }),
             ("growing-delay=5ms,per=1s", ServerFault::GrowingDelay { growth: ms(5), per: second }),
             ("no-backpressure", ServerFault::NoBackpressure),
             ("late-backpressure=1s", ServerFault::LateBackpressure { by: second }),
@@ -186,6 +240,11 @@ mod tests {
             ("no-backpressure=1", &["`no-backpressure=1`"]),
             ("stall=1s,at=never", &["`at`", "never"]),
             ("drop-answers=all,seed=1", &["`all`", "share"]),
+            ("late-answers=2,by=1s,seed=1", &["`share` is 2", "0 to 1"]),
+            ("delay=gamma:1ms,seed=1", &["`gamma:1ms`", "constant:DURATION"]),
+            ("delay=uniform:1ms,seed=1", &["`uniform:1ms`", "uniform:DURATION:DURATION"]),
+            ("delay=lognormal:5ms:wide,seed=1", &["`lognormal`", "`wide`"]),
+            ("delay=bimodal:1ms:2ms:2,seed=1", &["`share` is 2"]),
             ("drop-answers=2,seed=1", &["`share` is 2", "0 to 1"]),
             ("lose-answers=x,among=9,seed=1", &["`lose-answers=x`", "whole number"]),
             ("lose-answers=10,among=9,seed=1", &["`times` is 10", "1 to 9"]),
