@@ -123,6 +123,11 @@ pub(super) struct Engine {
     delay: Duration,
     /// A fault: by how much the delay grows in which time.
     growth: Option<(Duration, Duration)>,
+    /// A fault: by how much the delay grows with each open connection; and how many those are.
+    slowness: Option<Duration>,
+    open: Arc<AtomicUsize>,
+    /// A fault: whether ids are remembered as processed when they are admitted.
+    marks_at_admission: bool,
     slots: usize,
     store: Arc<dyn ProcessedIds>,
     /// Why an id could not be recorded, the first time.
@@ -160,10 +165,13 @@ impl Engine {
         planted: &Planted,
         store: Arc<dyn ProcessedIds>,
         counters: Arc<Counters>,
+        open: Arc<AtomicUsize>,
     ) -> Self {
+        let queue =
+            PriorityQueue::new(config.queue_capacity, planted.ignores_priority(), planted.keeps_queued());
         Self {
             state: Mutex::new(State {
-                queue: PriorityQueue::new(config.queue_capacity, planted.ignores_priority()),
+                queue,
                 in_work: VecDeque::new(),
                 once: HashMap::new(),
                 first_ns: None,
@@ -176,6 +184,9 @@ impl Engine {
             clock: MonotonicClock::start(),
             delay: config.processing_delay,
             growth: planted.growing_delay(),
+            slowness: planted.slowness_per_connection(),
+            open,
+            marks_at_admission: planted.marks_at_admission(),
             slots: config.concurrency.unwrap_or(usize::MAX),
             store,
             record_error: watch::Sender::new(None),
@@ -222,7 +233,7 @@ impl Engine {
         let now_ns = self.clock.now_ns();
         let first_ns = *state.first_ns.get_or_insert(now_ns);
         if state.in_work.len() < self.slots {
-            state.in_work.push_back(InWork { due_ns: self.due_ns(now_ns, first_ns), job });
+            self.start(&mut state, job, now_ns, first_ns);
             if state.in_work.len() == 1 {
                 self.changed.notify_one();
             }
@@ -230,6 +241,12 @@ impl Engine {
             return Admission::Refused;
         }
         outbox.in_flight.fetch_add(1, Ordering::AcqRel);
+        if self.marks_at_admission
+            && let Some((id, _)) = &once
+        {
+            // Nobody waits for it, as nobody should rely on it.
+            drop(self.store.remember(id, unix_now_ns()));
+        }
         state.once.extend(once);
         self.publish_depth(&state);
         Admission::Admitted
@@ -262,6 +279,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets what a fault keeps queued be processed: the server shuts down.
+    pub(super) fn restore_kept(&self) {
+        let mut state = self.state();
+        state.queue.restore_kept();
+        let now_ns = self.clock.now_ns();
+        let first_ns = state.first_ns.unwrap_or(now_ns);
+        while state.in_work.len() < self.slots
+            && let Some(Waiting { job, .. }) = state.queue.pop()
+        {
+            self.start(&mut state, job, now_ns, first_ns);
+        }
+        self.publish_depth(&state);
+        self.changed.notify_one();
+    }
+
     /// Ends the engine when all that was admitted is processed, also for connections that are gone.
     pub(super) fn finish(&self) {
         self.finishing.store(true, Ordering::Release);
@@ -286,7 +318,7 @@ impl Engine {
                 // The slot was free when it was due, however late the timer says so: else every late wake-up would
                 // lower the capacity, which is to be exactly slots over delay.
                 let start_ns = due_ns.max(since_ns);
-                state.in_work.push_back(InWork { due_ns: self.due_ns(start_ns, first_ns), job });
+                self.start(&mut state, job, start_ns, first_ns);
             }
             completed.push(job);
         }
@@ -322,13 +354,25 @@ impl Engine {
         self.committing.store(committing.len(), Ordering::Relaxed);
     }
 
+    /// Puts a request into work.
+    fn start(&self, state: &mut State, job: Job, start_ns: u64, first_ns: u64) {
+        // A connection that closed may have made it quicker than those before it; the first to start is still the
+        // first to be done.
+        let last_ns = state.in_work.back().map_or(0, |last| last.due_ns);
+        let due_ns = self.due_ns(start_ns, first_ns).max(last_ns);
+        state.in_work.push_back(InWork { due_ns, job });
+    }
+
     /// When a request is done that starts at `start_ns`.
     fn due_ns(&self, start_ns: u64, first_ns: u64) -> u64 {
         let grown_ns = self.growth.map_or(0, |(growth, per)| {
             let since_first_ns = u128::from(start_ns.saturating_sub(first_ns));
             growth.as_nanos().saturating_mul(since_first_ns) / per.as_nanos().max(1)
         });
-        let delay_ns = self.delay.as_nanos().saturating_add(grown_ns);
+        let slowed_ns = self
+            .slowness
+            .map_or(0, |slowness| slowness.as_nanos() * self.open.load(Ordering::Relaxed) as u128);
+        let delay_ns = self.delay.as_nanos().saturating_add(grown_ns).saturating_add(slowed_ns);
         start_ns.saturating_add(u64::try_from(delay_ns).unwrap_or(u64::MAX))
     }
 
@@ -415,7 +459,7 @@ mod tests {
         counters: &Arc<Counters>,
     ) -> Engine {
         let store: Arc<dyn ProcessedIds> = store.clone();
-        Engine::new(&config, &Planted::new(&config.faults), store, Arc::clone(counters))
+        Engine::new(&config, &Planted::new(&config.faults), store, Arc::clone(counters), Arc::default())
     }
 
     fn job(text: &str, once: bool, outbox: &Arc<Outbox>) -> Job {
@@ -525,6 +569,25 @@ mod tests {
         let engine = engine(config, &Arc::new(SlowStore::default()), &Arc::default());
         let delay_us = |start_ns| (engine.due_ns(start_ns, 7_000) - start_ns) / 1_000;
         assert_eq!([7_000, 500_007_000, 3_000_007_000].map(delay_us), [5_000, 10_000, 35_000]);
+    }
+
+    #[test]
+    fn each_open_connection_slows_and_nobody_is_done_before_who_came_first() {
+        let slowness = Duration::from_millis(3);
+        let config = ServerConfig {
+            processing_delay: Duration::from_millis(5),
+            faults: vec![ServerFault::SlowPerConnection { slowness }],
+            ..ServerConfig::default()
+        };
+        let engine = engine(config, &Arc::new(SlowStore::default()), &Arc::default());
+        let outbox = Arc::default();
+        let mut state = engine.state();
+        for open in [0, 2, 10, 0] {
+            engine.open.store(open, Ordering::Relaxed);
+            engine.start(&mut state, job("a", false, &outbox), 7, 0);
+        }
+        let done_us: Vec<u64> = state.in_work.iter().map(|work| (work.due_ns - 7) / 1_000).collect();
+        assert_eq!(done_us, [5_000, 11_000, 35_000, 35_000]);
     }
 
     #[tokio::test]

@@ -80,6 +80,23 @@ pub enum ServerFault {
         /// After each such time since the first message, in proportion.
         per: Duration,
     },
+    /// Processing takes longer for each connection that is open: `slow-per-connection=100us`. With a `--concurrency` the
+    /// server's throughput falls with each connection, without one only the latency grows.
+    SlowPerConnection {
+        /// By how much, for each that is open when the processing begins.
+        slowness: Duration,
+    },
+    /// The queue does not become empty again after an overload: `keep-queue=100`. When it has overflowed and then
+    /// fallen to so many messages, these are set aside: they count as waiting, and are processed only when the server
+    /// shuts down. What comes later is served as ever.
+    KeepQueue {
+        /// How many.
+        count: u64,
+    },
+    /// A `user_message` is remembered as processed as soon as it is admitted: `processed-at-admission`. What was queued
+    /// when the server is killed is never processed, nor is it in the journal of a durable store, and yet a resend to
+    /// the next server on that store is answered `duplicate_rejected`. Without a kill nothing is to be seen of it.
+    ProcessedAtAdmission,
     /// No `backpressure` is sent when the queue is full: `no-backpressure`.
     NoBackpressure,
     /// `backpressure` comes late: `late-backpressure=1s`.
@@ -211,7 +228,13 @@ impl ServerFault {
             Self::RefuseConnection { nth } => whole("nth", nth, 1, u64::MAX),
             Self::Leak { bytes } => whole("bytes", bytes, 1, 1 << 30),
             Self::Grow { bytes } => whole("bytes", bytes, 1, 1 << 36),
-            Self::NoBackpressure | Self::SilentRefusals | Self::ArrivalOrder | Self::ForgetOnStart => Ok(()),
+            Self::SlowPerConnection { slowness } => up_to("slowness", slowness, Duration::ZERO, HOUR),
+            Self::KeepQueue { count } => whole("count", count, 1, 100_000_000),
+            Self::NoBackpressure
+            | Self::SilentRefusals
+            | Self::ArrivalOrder
+            | Self::ForgetOnStart
+            | Self::ProcessedAtAdmission => Ok(()),
         }
     }
 
@@ -306,6 +329,8 @@ mod tests {
             ),
             (ServerFault::StarveConnections { nth: 0, gap: second }, "nth"),
             (ServerFault::StarveConnections { nth: 1, gap: Duration::MAX }, "gap"),
+            (ServerFault::SlowPerConnection { slowness: Duration::MAX }, "slowness"),
+            (ServerFault::KeepQueue { count: 0 }, "count"),
             (ServerFault::RefuseConnection { nth: 0 }, "nth"),
             (ServerFault::Leak { bytes: 0 }, "bytes"),
             (ServerFault::Grow { bytes: u64::MAX }, "bytes"),

@@ -220,6 +220,9 @@ async fn serve(
     drop(listener);
     let stopping_since = Instant::now();
     stop.send_replace(true);
+    if let Some(engine) = &shared.engine {
+        engine.restore_kept();
+    }
     let mut cut_off = 0;
     for worker in workers {
         cut_off += worker.end().await?;

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     /// One set a worker, and the engine's.
     counters: Vec<Arc<Counters>>,
     /// Connections whose handshake is done.
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
     started: Instant,
     resident_bytes_at_start: Option<u64>,
 }
@@ -44,11 +44,13 @@ impl Shared {
         let mut counters: Vec<Arc<Counters>> = (0..config.workers).map(|_| Arc::default()).collect();
         let takes_time = config.processing_delay > Duration::ZERO
             || store.is_durable()
-            || planted.growing_delay().is_some();
+            || planted.growing_delay().is_some()
+            || planted.slowness_per_connection().is_some();
+        let open = Arc::<AtomicUsize>::default();
         let engine = takes_time.then(|| {
             let own = Arc::<Counters>::default();
             counters.push(Arc::clone(&own));
-            Arc::new(Engine::new(&config, &planted, Arc::clone(&store), own))
+            Arc::new(Engine::new(&config, &planted, Arc::clone(&store), own, Arc::clone(&open)))
         });
         Self {
             engine,
@@ -56,7 +58,7 @@ impl Shared {
             planted,
             first_message: watch::Sender::new(false),
             counters,
-            open: AtomicUsize::new(0),
+            open,
             started: Instant::now(),
             resident_bytes_at_start: config.memory.and_then(|memory| (memory.resident_bytes)()),
             config,

@@ -343,7 +343,7 @@ async fn a_shutdown_waits_for_what_is_held() {
     let mut client = Client::connect(&server).await;
     client.send(test_message(0, None)).await;
     wait_while(|| server.stats().processed == Some(0)).await;
-    let leaving = async { (client.receive().await["sequence_id"].as_u64(), client.close_code().await) };
+    let leaving = async move { (client.receive().await["sequence_id"].as_u64(), client.close_code().await) };
     let (ended, left) = tokio::join!(server.shutdown(), leaving);
     assert_eq!((ended.unwrap().cut_off, left), (0, (Some(0), 1001)));
 }
@@ -378,4 +378,119 @@ async fn each_nth_connection_is_starved_and_no_other() {
         assert_eq!(client.receive().await["sequence_id"], 1);
         assert!(sent.elapsed() >= gap, "{:?}", sent.elapsed());
     }
+}
+
+#[tokio::test]
+async fn each_open_connection_takes_longer() {
+    let slowness = Duration::from_millis(20);
+    let server = spawn(with(ServerFault::SlowPerConnection { slowness }));
+    let mut clients = Vec::new();
+    for open in 1..=5 {
+        clients.push(Client::connect(&server).await);
+        let asked = Instant::now();
+        assert_eq!(clients[0].ask(test_message(u64::from(open), None)).await["sequence_id"], open);
+        assert!(asked.elapsed() >= slowness * open, "{open}: {:?}", asked.elapsed());
+    }
+    clients.truncate(1);
+    wait_while(|| server.stats().connection_count > 1).await;
+    // The quickest of several: one may be held up by other work of the machine.
+    let mut quickest = Duration::MAX;
+    for n in 0..5 {
+        let asked = Instant::now();
+        assert_eq!(clients[0].ask(test_message(n, None)).await["sequence_id"], n);
+        quickest = quickest.min(asked.elapsed());
+    }
+    assert!(quickest < slowness * 5, "those that are closed are not counted: {quickest:?}");
+}
+
+#[tokio::test]
+async fn the_last_of_an_overflowing_queue_stay_until_the_shutdown() {
+    let faults = vec![ServerFault::KeepQueue { count: 3 }];
+    let server = spawn(ServerConfig { faults, ..delayed(Duration::from_millis(1), 1, 10) });
+    let mut client = Client::connect(&server).await;
+    let others = (0..10).map(|n| test_message(n, None));
+    // One is in work, so the queue has room for ten more.
+    client.send(test_message(100, None)).await;
+    assert_eq!(client.receive().await["sequence_id"], 100);
+    client.send_together(others).await;
+    for n in 0..10 {
+        assert_eq!(client.receive().await["sequence_id"], n, "without an overflow nothing stays");
+    }
+    client.send_together((0..200).map(|n| test_message(n, None))).await;
+    let (mut answered, mut refused) = (Vec::new(), 0);
+    while answered.len() + 3 + refused < 200 {
+        let answer = client.receive().await;
+        match answer["type"].as_str().unwrap() {
+            "throughput_response" => answered.push(answer["sequence_id"].as_u64().unwrap()),
+            "queue_full" => refused += 1,
+            _ => assert_eq!(answer["type"], "backpressure"),
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(server.stats().queue_depth, 3);
+    for n in 500..510 {
+        assert_eq!(client.ask(test_message(n, None)).await["sequence_id"], n, "later ones are served");
+    }
+    assert_eq!(server.stats().queue_depth, 3);
+    let leaving = async move {
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            kept.push(client.receive().await["sequence_id"].as_u64().unwrap());
+        }
+        assert_eq!(client.close_code().await, 1001);
+        kept
+    };
+    let (ended, kept) = tokio::join!(server.shutdown(), leaving);
+    assert!(answered.last() < kept.first() && kept.is_sorted(), "the last were kept: {kept:?}");
+    assert_eq!((ended.unwrap().cut_off, kept.len()), (0, 3));
+}
+
+#[tokio::test]
+async fn what_was_only_admitted_is_told_to_be_processed_after_a_kill() {
+    for (faults, expected) in
+        [(vec![], "ai_response"), (vec![ServerFault::ProcessedAtAdmission], "duplicate_rejected")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Arc::new(DurableStore::open(dir.path(), &DurableConfig::default()).unwrap());
+        let store = open();
+        let config = delayed(Duration::from_secs(3_600), 1, 10);
+        let config = ServerConfig {
+            store: Some(Arc::clone(&store) as Arc<dyn ProcessedIds>),
+            faults,
+            // As good as a kill: what is in work or waits is given up.
+            shutdown_grace: Duration::ZERO,
+            ..config
+        };
+        let server = spawn(config.clone());
+        let mut client = Client::connect(&server).await;
+        client.send_together([user_message(0), user_message(1), json!({"type": "last"})]).await;
+        assert_eq!(client.receive().await["type"], "generic_response");
+        assert_eq!(server.stats().admitted, Some(2));
+        server.shutdown().await.unwrap();
+        drop((store, config));
+        assert!(read_journal(dir.path()).unwrap().is_empty(), "nothing was executed");
+
+        let server = spawn(ServerConfig { store: Some(open()), ..ServerConfig::default() });
+        let mut client = Client::connect(&server).await;
+        for n in 0..2 {
+            assert_eq!(client.ask(user_message(n)).await["type"], expected);
+        }
+        let executed = read_journal(dir.path()).unwrap().len();
+        assert_eq!(executed, if expected == "ai_response" { 2 } else { 0 });
+    }
+}
+
+#[tokio::test]
+async fn what_is_processed_at_admission_and_lives_on_is_processed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DurableStore::open(dir.path(), &DurableConfig::default()).unwrap();
+    let faults = vec![ServerFault::ProcessedAtAdmission];
+    let server = spawn(ServerConfig { faults, store: Some(Arc::new(store)), ..ServerConfig::default() });
+    let mut client = Client::connect(&server).await;
+    for n in 0..3 {
+        assert_eq!(client.ask(user_message(n)).await["type"], "ai_response");
+        assert_eq!(client.ask(user_message(n)).await["type"], "duplicate_rejected");
+    }
+    let ids: Vec<String> = read_journal(dir.path()).unwrap().into_iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, ["u-0", "u-1", "u-2"]);
 }

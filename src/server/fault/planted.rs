@@ -144,6 +144,28 @@ impl Planted {
         })
     }
 
+    /// By how much the processing delay grows with each open connection.
+    pub(in crate::server) fn slowness_per_connection(&self) -> Option<Duration> {
+        self.faults.iter().find_map(|fault| match *fault {
+            ServerFault::SlowPerConnection { slowness } => Some(slowness),
+            _ => None,
+        })
+    }
+
+    /// How many messages stay in the queue after an overflow.
+    pub(in crate::server) fn keeps_queued(&self) -> usize {
+        let kept = self.faults.iter().map(|fault| match *fault {
+            ServerFault::KeepQueue { count } => usize::try_from(count).unwrap_or(usize::MAX),
+            _ => 0,
+        });
+        kept.max().unwrap_or_default()
+    }
+
+    /// Whether what is admitted is remembered as processed.
+    pub(in crate::server) fn marks_at_admission(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::ProcessedAtAdmission))
+    }
+
     pub(in crate::server) fn ignores_priority(&self) -> bool {
         self.has(|fault| matches!(fault, ServerFault::ArrivalOrder))
     }
@@ -242,6 +264,11 @@ impl ProcessedIds for Forgetful {
     fn record(&self, id: &str, now_unix_ns: u64) -> Recording {
         let known = ProcessedIds::record(&self.known, id, now_unix_ns);
         if self.store.is_durable() { self.store.record(id, now_unix_ns) } else { known }
+    }
+
+    fn remember(&self, id: &str, now_unix_ns: u64) -> Recording {
+        let known = ProcessedIds::remember(&self.known, id, now_unix_ns);
+        if self.store.is_durable() { self.store.remember(id, now_unix_ns) } else { known }
     }
 
     fn is_durable(&self) -> bool {

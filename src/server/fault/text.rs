@@ -84,6 +84,9 @@ const FORMS: &[&str] = &[
     "misname-answers=TIMES,among=N,seed=N",
     "alter-answers=TIMES,among=N,seed=N",
     "growing-delay=DURATION,per=DURATION",
+    "slow-per-connection=DURATION",
+    "keep-queue=N",
+    "processed-at-admission",
     "no-backpressure",
     "late-backpressure=DURATION",
     "silent-refusals",
@@ -130,6 +133,11 @@ impl FromStr for ServerFault {
             ("growing-delay", &[growth, per]) => {
                 Self::GrowingDelay { growth: time("growing-delay", growth)?, per: time("per", per)? }
             }
+            ("slow-per-connection", &[slowness]) => {
+                Self::SlowPerConnection { slowness: time("slow-per-connection", slowness)? }
+            }
+            ("keep-queue", &[count]) => Self::KeepQueue { count: number("keep-queue", count)? },
+            ("processed-at-admission", []) => Self::ProcessedAtAdmission,
             ("no-backpressure", []) => Self::NoBackpressure,
             ("late-backpressure", &[by]) => Self::LateBackpressure { by: time("late-backpressure", by)? },
             ("silent-refusals", []) => Self::SilentRefusals,
@@ -212,6 +220,9 @@ mod tests {
             ),
             ("starve-connections=50,gap=20ms", ServerFault::StarveConnections { nth: 50, gap: ms(20) }),
             ("growing-delay=5ms,per=1s", ServerFault::GrowingDelay { growth: ms(5), per: second }),
+            ("slow-per-connection=5ms", ServerFault::SlowPerConnection { slowness: ms(5) }),
+            ("keep-queue=100", ServerFault::KeepQueue { count: 100 }),
+            ("processed-at-admission", ServerFault::ProcessedAtAdmission),
             ("no-backpressure", ServerFault::NoBackpressure),
             ("late-backpressure=1s", ServerFault::LateBackpressure { by: second }),
             ("silent-refusals", ServerFault::SilentRefusals),

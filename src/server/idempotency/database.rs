@@ -44,7 +44,8 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS processed (
 /// One execution, as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// The place in the order of all executions, counted from 0 over all runs of the server, without gaps.
+    /// The place in the order of all executions, counted from 0 over all runs of the server, without gaps (but where
+    /// a server remembered by a fault what it did not execute).
     pub position: u64,
     /// Which run of the server it was: 1 for the first that opened the directory.
     pub incarnation: u64,
@@ -148,6 +149,22 @@ pub(super) struct Database {
     _lock: DirectoryLock,
 }
 
+/// What is to be committed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) id: &'a str,
+    pub(super) processed_unix_ns: u64,
+    /// Whether the journal is to have it.
+    pub(super) executed: bool,
+}
+
+/// An execution.
+impl<'a> From<(&'a str, u64)> for Entry<'a> {
+    fn from((id, processed_unix_ns): (&'a str, u64)) -> Self {
+        Self { id, processed_unix_ns, executed: true }
+    }
+}
+
 /// The range of executions that are still remembered.
 #[derive(Debug, Clone, Copy)]
 struct Window {
@@ -208,22 +225,23 @@ impl Database {
         Ok(store)
     }
 
-    /// Records executions, each an id and the time in nanoseconds since the Unix epoch, in one transaction: all of it
-    /// is on the disk on return, or nothing. Forgets exactly what [`MemoryStore::record`] would, call by call.
+    /// Records executions, each an id and the time in nanoseconds since the Unix epoch, in one transaction (and what is
+    /// to be remembered only): all of it is on the disk on return, or nothing. Forgets exactly what [`MemoryStore::record`] would, call by call.
     pub(super) fn commit<'a>(
         &mut self,
-        executions: impl IntoIterator<Item = (&'a str, u64)>,
+        entries: impl IntoIterator<Item = impl Into<Entry<'a>>>,
     ) -> SqlResult<()> {
         let mut window = self.window;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut statements = Statements::prepare(&transaction)?;
-        for (id, now_unix_ns) in executions {
+        for entry in entries {
+            let entry = entry.into();
             while let Some(oldest) = window.oldest
-                && self.retention.is_over_age(oldest.processed_unix_ns, now_unix_ns)
+                && self.retention.is_over_age(oldest.processed_unix_ns, entry.processed_unix_ns)
             {
                 statements.forget(&mut window, oldest)?;
             }
-            statements.record(&mut window, self.incarnation, id, now_unix_ns)?;
+            statements.record(&mut window, self.incarnation, entry)?;
             if window.remembered > self.retention.max_ids.get()
                 && let Some(oldest) = window.oldest
             {
@@ -262,21 +280,18 @@ impl<'a> Statements<'a> {
         })
     }
 
-    /// Remembers an id unless it is remembered, and in any case adds the execution to the journal.
-    fn record(
-        &mut self,
-        window: &mut Window,
-        incarnation: i64,
-        id: &str,
-        processed_unix_ns: u64,
-    ) -> SqlResult<()> {
+    /// Remembers an id unless it is remembered, and in any case adds it to the journal, where it was executed.
+    fn record(&mut self, window: &mut Window, incarnation: i64, entry: Entry<'_>) -> SqlResult<()> {
+        let Entry { id, processed_unix_ns, executed } = entry;
         let position = window.next_position;
         let at = processed_unix_ns.cast_signed();
         if self.remember.execute((position, id, at))? == 1 {
             window.remembered += 1;
             window.oldest = window.oldest.or(Some(Oldest { position, processed_unix_ns }));
         }
-        self.append.execute((position, incarnation, at, id))?;
+        if executed {
+            self.append.execute((position, incarnation, at, id))?;
+        }
         window.next_position += 1;
         Ok(())
     }
@@ -340,7 +355,8 @@ fn start_incarnation(connection: &mut Connection, retention: Retention) -> SqlRe
     let remembered: i64 = transaction.query_row("SELECT count(*) FROM processed", [], |row| row.get(0))?;
     let window = Window {
         next_position: transaction.query_row(
-            "SELECT coalesce(max(position) + 1, 0) FROM journal",
+            "SELECT coalesce(max(position) + 1, 0) FROM
+                (SELECT position FROM processed UNION ALL SELECT max(position) FROM journal)",
             [],
             |row| row.get(0),
         )?,
@@ -432,6 +448,25 @@ mod tests {
         database.commit([("a", 1), ("b", 2), ("a", 3)]).unwrap();
         assert_eq!(journal_ids(&dir), ["a", "b", "a"]);
         assert_eq!(contents(&database.load().unwrap()), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn what_is_only_remembered_is_not_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = open(&dir, unbounded());
+        let remembered = |id, at| Entry { executed: false, ..Entry::from((id, at)) };
+        database.commit([("a", 1)]).unwrap();
+        database.commit([remembered("b", 2), remembered("c", 3), Entry::from(("b", 4))]).unwrap();
+        drop(database);
+        // The last place is one that the journal does not have.
+        let mut database = open(&dir, unbounded());
+        database.commit([remembered("d", 5)]).unwrap();
+        drop(database);
+        let mut database = open(&dir, unbounded());
+        database.commit([("e", 6)]).unwrap();
+        assert_eq!(journal_ids(&dir), ["a", "b", "e"]);
+        let ids: Vec<_> = contents(&database.load().unwrap()).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, ["a", "b", "c", "d", "e"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::database::{Database, OpenError};
+use super::database::{Database, Entry, OpenError};
 use super::{MemoryStore, Recorded, Retention, lock};
 
 /// The most executions in one transaction. By 100 the sync is shared so widely that a commit's cost is the inserts;
@@ -83,6 +83,8 @@ pub struct DurableStore {
 struct Write {
     id: Box<str>,
     processed_unix_ns: u64,
+    /// Whether the journal is to have it.
+    executed: bool,
     done: oneshot::Sender<Result<Recorded, RecordError>>,
 }
 
@@ -138,10 +140,20 @@ impl DurableStore {
     ///
     /// Its place in the journal is the order of these calls; dropping the returned future changes nothing.
     pub fn record(&self, id: &str, now_unix_ns: u64) -> PendingWrite {
+        self.write(id, now_unix_ns, true)
+    }
+
+    /// Sends `id` to the disk as one that is remembered from `now_unix_ns` on, but was not executed: the journal has
+    /// nothing of it, only a gap in its positions.
+    pub(in crate::server) fn remember(&self, id: &str, now_unix_ns: u64) -> PendingWrite {
+        self.write(id, now_unix_ns, false)
+    }
+
+    fn write(&self, id: &str, now_unix_ns: u64, executed: bool) -> PendingWrite {
         let (done, outcome) = oneshot::channel();
         if let Some(queue) = &self.queue {
             // Where the writer is gone, this drops `done`, and the outcome says so.
-            let _ = queue.send(Write { id: id.into(), processed_unix_ns: now_unix_ns, done });
+            let _ = queue.send(Write { id: id.into(), processed_unix_ns: now_unix_ns, executed, done });
         }
         PendingWrite(outcome)
     }
@@ -174,7 +186,11 @@ impl Future for PendingWrite {
 fn commit_in_groups(mut database: Database, mut queue: UnboundedReceiver<Write>, index: &Mutex<MemoryStore>) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-        let committed = database.commit(batch.iter().map(|write| (&*write.id, write.processed_unix_ns)));
+        let committed = database.commit(batch.iter().map(|write| Entry {
+            id: &write.id,
+            processed_unix_ns: write.processed_unix_ns,
+            executed: write.executed,
+        }));
         let outcomes: Vec<_> = match committed {
             Ok(()) => {
                 let mut index = lock(index);

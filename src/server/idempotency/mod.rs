@@ -67,6 +67,12 @@ pub trait ProcessedIds: fmt::Debug + Send + Sync {
     /// Remembers that the message was processed at `now_unix_ns`, unless that is known.
     fn record(&self, id: &str, now_unix_ns: u64) -> Recording;
 
+    /// Remembers the id as [`record`](Self::record) does, but not as an execution: a journal has nothing of it. It is
+    /// there for servers that are to do wrong on purpose; one that processes records.
+    fn remember(&self, id: &str, now_unix_ns: u64) -> Recording {
+        self.record(id, now_unix_ns)
+    }
+
     /// Whether a recording may take time: then every request goes through the server's engine, which holds answers
     /// back until the recordings before them are done.
     fn is_durable(&self) -> bool;
@@ -123,6 +129,10 @@ impl ProcessedIds for DurableStore {
 
     fn record(&self, id: &str, now_unix_ns: u64) -> Recording {
         Recording::Pending(Box::pin(self.record(id, now_unix_ns)))
+    }
+
+    fn remember(&self, id: &str, now_unix_ns: u64) -> Recording {
+        Recording::Pending(Box::pin(self.remember(id, now_unix_ns)))
     }
 
     fn is_durable(&self) -> bool {
