@@ -63,8 +63,8 @@ pub struct ServeArgs {
     /// knows them; beside them the journal of all executions, which grows without bound
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Do something wrong on purpose, such as stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N (a wrong
-    /// name lists all); may be repeated
+    /// Do something wrong on purpose, such as stall=DURATION,at=DURATION or drop-answers=SHARE,seed=N, or hold answers
+    /// for a known time: delay=lognormal:5ms:0.5,seed=N (a wrong name lists all); may be repeated
     #[arg(long, value_name = "FAULT")]
     fault: Vec<ServerFault>,
     /// Stop when standard input closes, and not at Ctrl-C: for a server that belongs to another process

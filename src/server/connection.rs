@@ -11,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
+use super::fault::Mishap;
 use super::frame::{self, CloseCode, Opcode};
 use super::hold::Released;
 use super::reader::{Event, Reader};
@@ -36,8 +37,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let session = Session::new(Rc::clone(&worker), number);
-    let mut connection =
-        Connection { stream, worker, session, reader: Reader::default(), unsent: BytesMut::new() };
+    let mut connection = Connection {
+        stream,
+        worker,
+        session,
+        reader: Reader::default(),
+        unsent: BytesMut::new(),
+        mute: false,
+    };
+    let mishap = connection.worker.shared.planted.befalls_connection(number);
+    let mut mishap = mishap.map(|(after, mishap)| (Box::pin(tokio::time::sleep(after)), mishap));
     let mut draining = *stop.borrow_and_update();
     let ending = loop {
         tokio::select! {
@@ -45,11 +54,19 @@ where
             ending = poll_fn(|cx| connection.poll(cx, draining)) => break ending,
             // Where the sender is gone, so is the server.
             _ = stop.changed(), if !draining => draining = true,
+            what = befallen(&mut mishap), if mishap.is_some() => {
+                mishap = None;
+                match what {
+                    Some(Mishap::HalfClose) => connection.mute().await,
+                    Some(Mishap::Silence) => return keep_silent(connection, stop).await,
+                    None => {}
+                }
+            }
         }
     };
     let Connection { stream, unsent, reader, worker, .. } = connection;
     match ending {
-        Ending::Gone => {}
+        Ending::Gone => worker.shared.planted.connection_lost(),
         Ending::ClosedByPeer(code) => close(stream, unsent, code, "", Farewell::Heard).await,
         Ending::Violated(code) => close(stream, unsent, code.number(), code.reason(), Farewell::Deaf).await,
         Ending::Stopped => {
@@ -58,6 +75,21 @@ where
             close(stream, unsent, code.number(), code.reason(), farewell).await;
         }
     }
+}
+
+/// Waits for what befalls a connection.
+async fn befallen(mishap: &mut Option<(Pin<Box<tokio::time::Sleep>>, Mishap)>) -> Option<Mishap> {
+    let (sleep, what) = mishap.as_mut()?;
+    sleep.await;
+    Some(*what)
+}
+
+/// Keeps the connection open, and does nothing with it until the server shuts down.
+async fn keep_silent<S>(connection: Connection<S>, mut stop: watch::Receiver<bool>) {
+    // What is processed for it has nowhere to go.
+    let Connection { stream, .. } = connection;
+    let _ = stop.wait_for(|&stopped| stopped).await;
+    drop(stream);
 }
 
 /// Refuses a connection whose handshake is done.
@@ -141,6 +173,8 @@ struct Connection<S> {
     reader: Reader,
     /// Answers that the socket did not take yet.
     unsent: BytesMut,
+    /// The sending side is shut down, by a fault: answers go nowhere.
+    mute: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -199,8 +233,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         None
     }
 
+    /// Sends nothing more, and tells the peer so.
+    async fn mute(&mut self) {
+        self.unsent = BytesMut::new();
+        self.mute = true;
+        // Where that fails, the connection is over, and reading tells.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Writes `out`, behind what is unsent; keeps what the socket does not take.
     fn send(&mut self, cx: &mut Context<'_>, out: &[u8]) -> io::Result<()> {
+        if self.mute {
+            return Ok(());
+        }
         let mut rest = out;
         while self.unsent.is_empty() && !rest.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, rest)? {

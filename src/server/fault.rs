@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::config::{ServerConfigError, up_to};
 
 pub use law::DelayLaw;
-pub(super) use planted::{Planted, Slips};
+pub(super) use planted::{Mishap, Planted, Slips};
 pub use text::ServerFaultError;
 
 /// One thing to do wrong. Its [`FromStr`](std::str::FromStr) reads what each variant's doc shows.
@@ -116,15 +116,56 @@ pub enum ServerFault {
         /// Which, counted from 1 in the order of the handshakes' ends.
         nth: u64,
     },
+    /// Whenever a connection ends without a close handshake (reset, or its stream ended), the whole server stops reading
+    /// and answering: `bad-neighbour=200ms`. A loss that comes to light only after that, as all of the same worker do, is
+    /// one of its own.
+    BadNeighbour {
+        /// For how long.
+        duration: Duration,
+    },
+    /// After a connection has ended without a close handshake, no new one is served: `deaf-after-loss=5s`. The listener's
+    /// backlog holds those that come, so to a client the TCP connection is open and the handshake gets no answer; they
+    /// are served afterwards.
+    DeafAfterLoss {
+        /// For how long, from when the server noticed the last such loss.
+        duration: Duration,
+    },
+    /// The server shuts down its sending side of one connection, and goes on reading: `half-close=3,at=2s`. Its requests
+    /// are processed, and their answers go nowhere.
+    HalfClose {
+        /// Which, counted from 1 in the order of the handshakes' ends.
+        nth: u64,
+        /// When, counted from the handshake's end.
+        at: Duration,
+    },
+    /// The server forgets one connection that stays open: `silent-connection=3,at=2s`. Nothing is read from it any more,
+    /// and nothing sent, neither answer nor pong nor close frame, until the server shuts down.
+    SilentConnection {
+        /// Which, counted from 1 in the order of the handshakes' ends.
+        nth: u64,
+        /// When, counted from the handshake's end.
+        at: Duration,
+    },
     /// Memory is lost with every message: `leak=100B`.
     Leak {
         /// How much, beside some bytes for the allocation itself.
         bytes: u64,
     },
-    /// Memory is lost once, with the first message: `grow=64MiB`.
+    /// Memory is lost once, and kept for ever: `grow=64MiB` with the first message, `grow=64MiB,after=10000` with the
+    /// one of that number.
     Grow {
         /// How much.
         bytes: u64,
+        /// With which message of any type, counted from 1 over the whole server.
+        after: u64,
+    },
+    /// Memory is taken once, and given back when the last connection is closed that has sent a request for work:
+    /// `swell=300MiB,after=10000`. A connection that asked for statistics only does not keep it.
+    Swell {
+        /// How much.
+        bytes: u64,
+        /// With which message of any type, counted from 1 over the whole server.
+        after: u64,
     },
 }
 
@@ -226,8 +267,18 @@ impl ServerFault {
                 whole("times", times, 1, among.min(1_000_000))
             }
             Self::RefuseConnection { nth } => whole("nth", nth, 1, u64::MAX),
+            Self::BadNeighbour { duration } | Self::DeafAfterLoss { duration } => {
+                up_to("duration", duration, Duration::ZERO, HOUR)
+            }
+            Self::HalfClose { nth, at } | Self::SilentConnection { nth, at } => {
+                whole("nth", nth, 1, u64::MAX)?;
+                up_to("at", at, Duration::ZERO, HOUR)
+            }
             Self::Leak { bytes } => whole("bytes", bytes, 1, 1 << 30),
-            Self::Grow { bytes } => whole("bytes", bytes, 1, 1 << 36),
+            Self::Grow { bytes, after } | Self::Swell { bytes, after } => {
+                whole("bytes", bytes, 1, 1 << 36)?;
+                whole("after", after, 1, u64::MAX)
+            }
             Self::SlowPerConnection { slowness } => up_to("slowness", slowness, Duration::ZERO, HOUR),
             Self::KeepQueue { count } => whole("count", count, 1, 100_000_000),
             Self::NoBackpressure
@@ -332,8 +383,14 @@ mod tests {
             (ServerFault::SlowPerConnection { slowness: Duration::MAX }, "slowness"),
             (ServerFault::KeepQueue { count: 0 }, "count"),
             (ServerFault::RefuseConnection { nth: 0 }, "nth"),
+            (ServerFault::BadNeighbour { duration: Duration::MAX }, "duration"),
+            (ServerFault::DeafAfterLoss { duration: Duration::MAX }, "duration"),
+            (ServerFault::HalfClose { nth: 0, at: second }, "nth"),
+            (ServerFault::SilentConnection { nth: 1, at: Duration::MAX }, "at"),
             (ServerFault::Leak { bytes: 0 }, "bytes"),
-            (ServerFault::Grow { bytes: u64::MAX }, "bytes"),
+            (ServerFault::Grow { bytes: u64::MAX, after: 1 }, "bytes"),
+            (ServerFault::Grow { bytes: 1, after: 0 }, "after"),
+            (ServerFault::Swell { bytes: 0, after: 1 }, "bytes"),
         ] {
             let error = fault.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{setting}`")), "{error}");

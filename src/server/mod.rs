@@ -41,6 +41,7 @@ pub use idempotency::{
 use crate::message::PerformanceStats;
 use crate::pacer::Sleeper;
 use engine::Engine;
+use fault::Planted;
 use shared::Shared;
 
 /// A server could not start, or not go on.
@@ -212,7 +213,7 @@ async fn serve(
     }
     let mut engine_failed = None;
     tokio::select! {
-        () = accept(&listener, &workers) => {}
+        () = accept(&listener, &workers, &shared.planted) => {}
         () = shutdown => {}
         // Without it no request would ever be answered again.
         result = EngineThread::result(&mut engine) => engine_failed = result.err(),
@@ -237,7 +238,7 @@ async fn serve(
 }
 
 /// Deals connections to the workers in turn; returns only where a worker has died.
-async fn accept(listener: &TcpListener, workers: &[WorkerThread]) {
+async fn accept(listener: &TcpListener, workers: &[WorkerThread], planted: &Planted) {
     /// Where no descriptor is left for a connection, so long until it is tried again: else it would be tried
     /// without a pause.
     const PAUSE: Duration = Duration::from_millis(20);
@@ -248,6 +249,12 @@ async fn accept(listener: &TcpListener, workers: &[WorkerThread]) {
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         };
+        // By a fault. It may be put off while we wait.
+        while let Some(until) = planted.deaf_until()
+            && until > Instant::now()
+        {
+            tokio::time::sleep_until(until.into()).await;
+        }
         // A socket that cannot be taken out of this thread's poller is closed, and its client tries again.
         let Ok(socket) = socket.into_std() else { continue };
         if worker.sockets.send(socket).is_err() {

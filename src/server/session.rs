@@ -46,6 +46,8 @@ struct Slipping {
     held: Option<BytesMut>,
     /// The connection is to be cut.
     cut: bool,
+    /// It has sent a request for work.
+    sends: bool,
     /// Where answers come from that were held back; none where none is.
     released: Option<Rc<Released>>,
     /// Between the answers of a starved connection; and when the next may go, on the clock of the worker's hold.
@@ -277,7 +279,14 @@ impl Session {
 
     /// Whether nothing is to be done with the next request, by a fault.
     fn slips_on_request(&mut self) -> bool {
-        let slips = self.worker.shared.planted.slips_of_request();
+        let planted = &self.worker.shared.planted;
+        if planted.is_empty() {
+            return false;
+        }
+        if !std::mem::replace(&mut self.slipping.sends, true) {
+            planted.sender_came();
+        }
+        let slips = planted.slips_of_request();
         self.slipping.cut |= slips.cut;
         slips.cut || slips.ignore
     }
@@ -328,6 +337,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox() {
             outbox.close();
+        }
+        if self.slipping.sends {
+            self.worker.shared.planted.sender_left();
         }
     }
 }

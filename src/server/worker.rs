@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -70,8 +70,8 @@ impl Worker {
         let planted = &self.shared.planted;
         if !self.first_announced.replace(true) {
             self.shared.first_message.send_replace(true);
-            planted.grow();
         }
+        planted.grow();
         let leak_bytes = planted.leak_bytes();
         if leak_bytes > 0 {
             // Not zero, else the system would give no memory before it is written to.
@@ -125,6 +125,9 @@ async fn serve(
         match fault {
             ServerFault::StallOnce { at, duration } => {
                 faults.spawn_local(stall(first_message, at, duration, false));
+            }
+            ServerFault::BadNeighbour { duration } => {
+                faults.spawn_local(stall_after_losses(worker.shared.planted.losses(), duration));
             }
             ServerFault::Pause { every, duration } => {
                 faults.spawn_local(stall(first_message, every, duration, true));
@@ -182,6 +185,16 @@ async fn stall(mut first_message: watch::Receiver<bool>, after: Duration, durati
         std::thread::sleep(duration);
         if !again {
             return;
+        }
+    }
+}
+
+/// Blocks the thread until so long after each loss of a connection, wherever that was.
+async fn stall_after_losses(mut losses: watch::Receiver<Option<Instant>>, duration: Duration) {
+    while losses.changed().await.is_ok() {
+        let lost_at = *losses.borrow_and_update();
+        if let Some(lost_at) = lost_at {
+            std::thread::sleep((lost_at + duration).saturating_duration_since(Instant::now()));
         }
     }
 }

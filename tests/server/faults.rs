@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use floodline::sampler::ProcessProbe;
 use floodline::server::{DelayLaw, DurableConfig, DurableStore, Slip, Targets, read_journal};
 
 use super::*;
@@ -493,4 +494,167 @@ async fn what_is_processed_at_admission_and_lives_on_is_processed_once() {
     }
     let ids: Vec<String> = read_journal(dir.path()).unwrap().into_iter().map(|entry| entry.id).collect();
     assert_eq!(ids, ["u-0", "u-1", "u-2"]);
+}
+
+#[tokio::test]
+async fn memory_swells_with_its_message_and_is_given_back_with_the_last_sender() {
+    const MIB: i64 = 1 << 20;
+    let resident = || ProcessProbe::of_this_process()?.read()?.rss_bytes;
+    let server = spawn(ServerConfig {
+        memory: Some(MemoryProbe { live_bytes: || None, resident_bytes: resident, purge: || {} }),
+        ..with(ServerFault::Swell { bytes: 512 << 20, after: 3 })
+    });
+    let now = || server.stats().resident_bytes.unwrap() as i64;
+    let mut client = Client::connect(&server).await;
+    let mut watcher = Client::connect(&server).await;
+    watcher.ask(json!({"type": "get_performance_stats"})).await;
+    client.ask(test_message(0, None)).await;
+    let before = now();
+    client.ask(test_message(1, None)).await;
+    // The other tests of this process take and give back far less than half of it.
+    let swollen = now();
+    assert!(swollen - before > 256 * MIB, "{before} {swollen}");
+    drop(client);
+    wait_while(|| swollen - now() < 256 * MIB).await;
+    assert_eq!(watcher.ask(json!({"type": "get_performance_stats"})).await["type"], "performance_stats");
+}
+
+/// So many clients, each of which the server has counted.
+async fn connected(server: &ServerHandle, count: u64) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(Client::connect(server).await);
+    }
+    wait_while(|| server.stats().connection_count < count).await;
+    clients
+}
+
+/// Ends a connection without a word to the server.
+async fn lose(client: Client, server: &ServerHandle) {
+    let open = server.stats().connection_count;
+    drop(client);
+    wait_while(|| server.stats().connection_count == open).await;
+}
+
+/// Closes a connection as it should be.
+async fn leave(mut client: Client, server: &ServerHandle) {
+    let open = server.stats().connection_count;
+    client.0.close(None).await.unwrap();
+    while client.frame().await.is_some() {}
+    wait_while(|| server.stats().connection_count == open).await;
+}
+
+/// The longest time between two answers within a second from `started` on.
+async fn held_up(client: &mut Client, started: Instant) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut last = started;
+    for n in 0.. {
+        assert_eq!(client.ask(test_message(n, None)).await["sequence_id"], n);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if started.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+    }
+    longest
+}
+
+#[tokio::test]
+async fn a_lost_connection_stalls_all_workers_and_a_closed_one_none() {
+    let duration = Duration::from_millis(500);
+    let server = spawn(ServerConfig { workers: 2, ..with(ServerFault::BadNeighbour { duration }) });
+    let mut clients = connected(&server, 4).await;
+    for lost in [true, false] {
+        let client = clients.pop().unwrap();
+        let started = Instant::now();
+        if lost {
+            lose(client, &server).await;
+        } else {
+            leave(client, &server).await;
+        }
+        // Those left are of both workers.
+        let (one, other) = clients.split_at_mut(1);
+        let held = tokio::join!(held_up(&mut one[0], started), held_up(&mut other[0], started));
+        for held in [held.0, held.1] {
+            assert_eq!(held >= duration, lost, "{held:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_loss_nobody_new_is_served_for_a_while() {
+    let duration = Duration::from_millis(500);
+    let server = spawn(with(ServerFault::DeafAfterLoss { duration }));
+    let mut clients = connected(&server, 3).await.into_iter();
+    let (Some(mut old), Some(losing), Some(closing)) = (clients.next(), clients.next(), clients.next())
+    else {
+        panic!("not three");
+    };
+    leave(closing, &server).await;
+    assert_eq!(Client::connect(&server).await.ask(test_message(0, None)).await["sequence_id"], 0);
+    // What was left behind by the line above is a loss of its own.
+    wait_while(|| server.stats().connection_count > 2).await;
+    let lost = Instant::now();
+    lose(losing, &server).await;
+    let connecting = async {
+        let client = Client::connect(&server).await;
+        (client, lost.elapsed())
+    };
+    let asking = async {
+        let answer = old.ask(test_message(1, None)).await;
+        assert_eq!(answer["sequence_id"], 1, "who is connected is served");
+    };
+    let ((mut new, after), ()) = tokio::join!(connecting, asking);
+    assert!(after >= duration, "{after:?}");
+    assert_eq!(new.ask(test_message(2, None)).await["sequence_id"], 2);
+}
+
+#[tokio::test]
+async fn the_nth_connection_is_half_closed() {
+    let at = Duration::from_millis(100);
+    let server = spawn(with(ServerFault::HalfClose { nth: 2, at }));
+    let mut first = Client::connect(&server).await;
+    let mut second = Client::connect(&server).await;
+    let connected = Instant::now();
+    let end = tokio::time::timeout(PATIENCE, second.0.next()).await.unwrap();
+    assert!(matches!(end, Some(Err(_)) | None), "no close frame: {end:?}");
+    // The handshake had its end a little before we knew.
+    assert!(connected.elapsed() >= at / 2, "{:?}", connected.elapsed());
+    // The server goes on reading: a client that writes all the same has its requests processed.
+    let frame = [0x81, 0x80 | 2, 0, 0, 0, 0, b'{', b'}'];
+    second.0.get_mut().write_all(&frame).await.unwrap();
+    wait_while(|| server.stats().message_count == 0).await;
+    assert_eq!(first.ask(test_message(0, None)).await["sequence_id"], 0);
+    lose(second, &server).await;
+}
+
+#[tokio::test]
+async fn the_nth_connection_falls_silent_and_stays_open() {
+    let at = Duration::from_millis(100);
+    let server = spawn(with(ServerFault::SilentConnection { nth: 1, at }));
+    let mut first = Client::connect(&server).await;
+    let mut second = Client::connect(&server).await;
+    // Sooner or later a ping has no pong.
+    let mut pongs = 0;
+    loop {
+        first.0.send(Message::Ping("?".into())).await.unwrap();
+        match tokio::time::timeout(Duration::from_secs(1), first.0.next()).await {
+            Ok(Some(Ok(Message::Pong(_)))) => pongs += 1,
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => break,
+        }
+    }
+    let seen = server.stats().message_count;
+    first.send(test_message(0, None)).await;
+    assert_eq!(second.ask(test_message(1, None)).await["sequence_id"], 1);
+    assert_eq!(
+        (server.stats().message_count, server.stats().connection_count),
+        (seen + 1, 2),
+        "{pongs} pongs"
+    );
+    // Nor does a shutdown wait for it, or say a word.
+    drop(second);
+    assert_eq!(server.shutdown().await.unwrap().cut_off, 0);
+    let end = tokio::time::timeout(PATIENCE, first.0.next()).await.unwrap();
+    assert!(matches!(end, Some(Err(_)) | None), "{end:?}");
 }

@@ -1,12 +1,13 @@
 //! The faults of a running server: where each strikes, and what was struck so far.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use tokio::sync::watch;
 
 use super::{ServerFault, Slip, Targets};
 use crate::server::idempotency::{MemoryStore, ProcessedIds, Recording, Retention};
@@ -17,8 +18,22 @@ pub(in crate::server) struct Planted {
     faults: Vec<ServerFault>,
     counted: Vec<Counted>,
     handshakes: AtomicU64,
-    /// What [`ServerFault::Grow`] takes.
-    grown: OnceLock<Vec<u8>>,
+    /// When a connection was last lost; where a fault waits for it.
+    last_loss: watch::Sender<Option<Instant>>,
+    growths: Vec<Growth>,
+    /// How many messages came, where a growth waits for one.
+    messages: AtomicU64,
+    /// Connections that have sent a request for work.
+    senders: AtomicUsize,
+}
+
+/// What befalls one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum Mishap {
+    /// Its sending side is shut down.
+    HalfClose,
+    /// Nothing is read and nothing sent any more.
+    Silence,
 }
 
 /// Which slips hit one message.
@@ -57,7 +72,10 @@ impl Planted {
             faults: faults.to_vec(),
             counted: counted.collect(),
             handshakes: AtomicU64::new(0),
-            grown: OnceLock::new(),
+            last_loss: watch::Sender::new(None),
+            growths: faults.iter().filter_map(Growth::of).collect(),
+            messages: AtomicU64::new(0),
+            senders: AtomicUsize::new(0),
         }
     }
 
@@ -91,6 +109,37 @@ impl Planted {
     /// Whether the connection of this number is turned away.
     pub(in crate::server) fn refuses_connection(&self, number: u64) -> bool {
         self.has(|fault| matches!(*fault, ServerFault::RefuseConnection { nth } if nth == number))
+    }
+
+    /// What befalls the connection of this number, and when from its handshake's end on.
+    pub(in crate::server) fn befalls_connection(&self, number: u64) -> Option<(Duration, Mishap)> {
+        let mishaps = self.faults.iter().filter_map(|fault| match *fault {
+            ServerFault::HalfClose { nth, at } if nth == number => Some((at, Mishap::HalfClose)),
+            ServerFault::SilentConnection { nth, at } if nth == number => Some((at, Mishap::Silence)),
+            _ => None,
+        });
+        mishaps.min_by_key(|(at, _)| *at)
+    }
+
+    /// A connection has ended without a close handshake.
+    pub(in crate::server) fn connection_lost(&self) {
+        if !self.is_empty() {
+            self.last_loss.send_replace(Some(Instant::now()));
+        }
+    }
+
+    /// Tells of each loss; of some that come close together, of the last.
+    pub(in crate::server) fn losses(&self) -> watch::Receiver<Option<Instant>> {
+        self.last_loss.subscribe()
+    }
+
+    /// Until when no connection may be served that has come.
+    pub(in crate::server) fn deaf_until(&self) -> Option<Instant> {
+        let spans = self.faults.iter().filter_map(|fault| match *fault {
+            ServerFault::DeafAfterLoss { duration } => Some(duration),
+            _ => None,
+        });
+        Some((*self.last_loss.borrow())? + spans.max()?)
     }
 
     /// How far apart the answers of the connection of this number are, where it is starved.
@@ -183,12 +232,28 @@ impl Planted {
         leaks.max().unwrap_or_default()
     }
 
-    /// Takes what is to be taken with the first message.
+    /// Takes what memory is to be taken with the next message; to be called once for each.
     pub(in crate::server) fn grow(&self) {
-        for fault in &self.faults {
-            if let ServerFault::Grow { bytes } = *fault {
-                // Not zero, else the system would give no memory before it is written to.
-                self.grown.get_or_init(|| vec![1; usize::try_from(bytes).unwrap_or(usize::MAX)]);
+        if self.growths.is_empty() {
+            return;
+        }
+        let number = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        for growth in self.growths.iter().filter(|growth| growth.after == number) {
+            // Not zero, else the system would give no memory before it is written to.
+            *growth.taken() = vec![1; growth.bytes];
+        }
+    }
+
+    /// A connection has sent its first request for work.
+    pub(in crate::server) fn sender_came(&self) {
+        self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such a connection is gone.
+    pub(in crate::server) fn sender_left(&self) {
+        if self.senders.fetch_sub(1, Ordering::Relaxed) == 1 {
+            for growth in self.growths.iter().filter(|growth| growth.given_back) {
+                *growth.taken() = Vec::new();
             }
         }
     }
@@ -248,6 +313,31 @@ impl Counted {
     }
 }
 
+/// Memory that is taken with one message.
+#[derive(Debug)]
+struct Growth {
+    bytes: usize,
+    after: u64,
+    given_back: bool,
+    taken: Mutex<Vec<u8>>,
+}
+
+impl Growth {
+    fn of(fault: &ServerFault) -> Option<Self> {
+        let (bytes, after, given_back) = match *fault {
+            ServerFault::Grow { bytes, after } => (bytes, after, false),
+            ServerFault::Swell { bytes, after } => (bytes, after, true),
+            _ => return None,
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Some(Self { bytes, after, given_back, taken: Mutex::default() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A store that does not know what was processed before this server started.
 #[derive(Debug)]
 struct Forgetful {
@@ -295,6 +385,23 @@ mod tests {
             prop_assert!(first.iter().all(|&position| position < targets.among));
             prop_assert_eq!(first, hits(targets));
         }
+    }
+
+    #[test]
+    fn memory_is_taken_with_its_message_and_given_back_with_the_last_sender() {
+        let planted = Planted::new(&[
+            ServerFault::Grow { bytes: 5, after: 1 },
+            ServerFault::Swell { bytes: 7, after: 3 },
+        ]);
+        let taken = || [0, 1].map(|nth| planted.growths[nth].taken().len());
+        let grown: Vec<_> = (0..4).map(|_| (planted.grow(), taken()).1).collect();
+        assert_eq!(grown, [[5, 0], [5, 0], [5, 7], [5, 7]]);
+        planted.sender_came();
+        planted.sender_came();
+        planted.sender_left();
+        assert_eq!(taken(), [5, 7]);
+        planted.sender_left();
+        assert_eq!(taken(), [5, 0]);
     }
 
     #[test]

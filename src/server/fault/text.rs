@@ -93,8 +93,14 @@ const FORMS: &[&str] = &[
     "arrival-order",
     "forget-on-start",
     "refuse-connection=NTH",
+    "bad-neighbour=DURATION",
+    "deaf-after-loss=DURATION",
+    "half-close=NTH,at=DURATION",
+    "silent-connection=NTH,at=DURATION",
     "leak=SIZE",
     "grow=SIZE",
+    "grow=SIZE,after=N",
+    "swell=SIZE,after=N",
 ];
 
 impl FromStr for ServerFault {
@@ -106,10 +112,10 @@ impl FromStr for ServerFault {
             .map(|item| item.split_once('=').map_or((item, None), |(key, value)| (key, Some(value))))
             .collect();
         let name = items.first().map_or("", |(name, _)| *name);
-        let form = FORMS.iter().copied().find(|&form| keys(form).next() == Some(name));
-        let form = form.ok_or_else(|| ServerFaultError::Unknown { name: name.to_owned() })?;
+        let mut forms = FORMS.iter().copied().filter(|&form| keys(form).next() == Some(name)).peekable();
+        let form = *forms.peek().ok_or_else(|| ServerFaultError::Unknown { name: name.to_owned() })?;
         let misformed = || ServerFaultError::Form { text: text.to_owned(), form };
-        if !keys(form).eq(items.iter().map(|(key, _)| *key)) {
+        if !forms.any(|form| keys(form).eq(items.iter().map(|(key, _)| *key))) {
             return Err(misformed());
         }
         let values: Vec<&str> = items.iter().filter_map(|(_, value)| *value).collect();
@@ -146,8 +152,26 @@ impl FromStr for ServerFault {
             ("refuse-connection", &[nth]) => {
                 Self::RefuseConnection { nth: number("refuse-connection", nth)? }
             }
+            ("bad-neighbour", &[duration]) => {
+                Self::BadNeighbour { duration: time("bad-neighbour", duration)? }
+            }
+            ("deaf-after-loss", &[duration]) => {
+                Self::DeafAfterLoss { duration: time("deaf-after-loss", duration)? }
+            }
+            ("half-close", &[nth, at]) => {
+                Self::HalfClose { nth: number("half-close", nth)?, at: time("at", at)? }
+            }
+            ("silent-connection", &[nth, at]) => {
+                Self::SilentConnection { nth: number("silent-connection", nth)?, at: time("at", at)? }
+            }
             ("leak", &[bytes]) => Self::Leak { bytes: size("leak", bytes)? },
-            ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)? },
+            ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)?, after: 1 },
+            ("grow", &[bytes, after]) => {
+                Self::Grow { bytes: size("grow", bytes)?, after: number("after", after)? }
+            }
+            ("swell", &[bytes, after]) => {
+                Self::Swell { bytes: size("swell", bytes)?, after: number("after", after)? }
+            }
             (name, &[times, among, seed]) => {
                 let slip = Slip::ALL.into_iter().find(|slip| slip.name() == name).ok_or_else(misformed)?;
                 let (times, among) = (number(slip.name(), times)?, number("among", among)?);
@@ -229,8 +253,14 @@ mod tests {
             ("arrival-order", ServerFault::ArrivalOrder),
             ("forget-on-start", ServerFault::ForgetOnStart),
             ("refuse-connection=50", ServerFault::RefuseConnection { nth: 50 }),
+            ("bad-neighbour=1s", ServerFault::BadNeighbour { duration: second }),
+            ("deaf-after-loss=1s", ServerFault::DeafAfterLoss { duration: second }),
+            ("half-close=3,at=1s", ServerFault::HalfClose { nth: 3, at: second }),
+            ("silent-connection=3,at=1s", ServerFault::SilentConnection { nth: 3, at: second }),
             ("leak=100B", ServerFault::Leak { bytes: 100 }),
-            ("grow=2KiB", ServerFault::Grow { bytes: 2_048 }),
+            ("grow=2KiB", ServerFault::Grow { bytes: 2_048, after: 1 }),
+            ("grow=2KiB,after=9", ServerFault::Grow { bytes: 2_048, after: 9 }),
+            ("swell=2KiB,after=9", ServerFault::Swell { bytes: 2_048, after: 9 }),
         ] {
             assert_eq!(text.parse(), Ok(fault), "{text}");
         }
@@ -259,6 +289,7 @@ mod tests {
             ("drop-answers=2,seed=1", &["`share` is 2", "0 to 1"]),
             ("lose-answers=x,among=9,seed=1", &["`lose-answers=x`", "whole number"]),
             ("lose-answers=10,among=9,seed=1", &["`times` is 10", "1 to 9"]),
+            ("grow=1KiB,at=9", &["`grow=1KiB,at=9`", "expected grow=SIZE"]),
             ("leak=1,5", &["`leak=1,5`"]),
         ] {
             let message = text.parse::<ServerFault>().unwrap_err().to_string();
