@@ -88,7 +88,7 @@ impl Header {
     ///
     /// # Errors
     /// With the code to close with: a reserved bit or opcode, no mask, a control frame that is long or in pieces, a
-    /// payload over `max_payload_bytes`.
+    /// length that would fit in fewer bytes or uses the top bit of eight, a payload over `max_payload_bytes`.
     pub(super) fn parse(bytes: &[u8], max_payload_bytes: usize) -> Result<Option<Self>, CloseCode> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let opcode = Opcode::from_bits(first & 0x0f).ok_or(CloseCode::ProtocolError)?;
@@ -98,17 +98,20 @@ impl Header {
         if reserved || !masked || opcode.is_control() && (!fin || short > 125) {
             return Err(CloseCode::ProtocolError);
         }
-        let (length, rest, length_bytes) = match short {
+        let (length, rest, length_bytes, shorter_bytes) = match short {
             126 => match rest {
-                &[a, b, ref rest @ ..] => (u64::from(u16::from_be_bytes([a, b])), rest, 2),
+                &[a, b, ref rest @ ..] => (u64::from(u16::from_be_bytes([a, b])), rest, 2, 125),
                 _ => return Ok(None),
             },
             127 => match rest.split_first_chunk::<8>() {
-                Some((length, rest)) => (u64::from_be_bytes(*length), rest, 8),
+                Some((length, rest)) => (u64::from_be_bytes(*length), rest, 8, 0xffff),
                 None => return Ok(None),
             },
-            length => (u64::from(length), rest, 0),
+            length => (u64::from(length), rest, 0, 0),
         };
+        if length_bytes > 0 && length <= shorter_bytes || length > i64::MAX as u64 {
+            return Err(CloseCode::ProtocolError);
+        }
         let payload_bytes = usize::try_from(length)
             .ok()
             .filter(|&length| length <= max_payload_bytes)
@@ -284,9 +287,15 @@ mod tests {
         assert_eq!(Header::parse(&masked(0x09, b"x", MASK), 100), protocol, "ping in pieces");
         assert_eq!(Header::parse(&masked(0x89, &[0; 126], MASK), 1000), protocol, "long ping");
         assert_eq!(Header::parse(&masked(0x81, &[0; 101], MASK), 100), Err(CloseCode::TooBig));
-        let mut huge = vec![0x81, 0xff];
-        huge.extend(u64::MAX.to_be_bytes());
-        assert_eq!(Header::parse(&huge, 100), Err(CloseCode::TooBig));
+        for (length, code) in [
+            (i64::MAX as u64, CloseCode::TooBig),
+            (u64::MAX, CloseCode::ProtocolError),
+            (0xffff, CloseCode::ProtocolError),
+        ] {
+            let frame = [&[0x81, 0xff][..], &length.to_be_bytes()].concat();
+            assert_eq!(Header::parse(&frame, 100), Err(code), "eight bytes for {length}");
+        }
+        assert_eq!(Header::parse(&[0x81, 0xfe, 0, 125], 1000), protocol, "two bytes for 125");
     }
 
     #[test]
