@@ -1,50 +1,261 @@
-//! The opening handshake: whom the server lets in.
+//! The opening handshake (RFC 6455, section 4.2): whom the server lets in, and what the others are told.
+//!
+//! tungstenite parses the request, but its acceptor is not used: it drops who asks wrongly without the HTTP answer that
+//! section 4.2.2 wants (426 with the version that is spoken, above all), reads only the first of several `Connection`
+//! headers, and takes a request that comes in many small pieces for an attack.
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::accept_hdr_async_with_config;
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use std::io;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::http::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::config::Secret;
 
-/// Answers the handshake on any path, with 401 where a token is wanted and not brought.
+/// The longest request head: several times what a browser sends with its cookies.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// How long a peer that was refused may take to close after us.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a handshake came to nothing.
+#[derive(Debug, Error)]
+pub(super) enum HandshakeError {
+    /// The peer went away.
+    #[error("the peer is gone: {0}")]
+    Gone(#[from] io::Error),
+    /// The peer was not let in, and told so.
+    #[error("the peer was refused: {0}")]
+    Refused(StatusCode),
+}
+
+/// Answers the handshake on any path: 101, or why not.
 ///
 /// # Errors
 /// Where the peer is gone, does not speak WebSocket, or was not let in.
-pub(super) async fn accept<S>(stream: S, token: Option<&Secret>) -> Result<S, Error>
+pub(super) async fn accept<S>(mut stream: S, token: Option<&Secret>) -> Result<S, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Only the stream is kept, so the buffers need not be there. A client may send nothing before the answer
-    // (tungstenite refuses one that does), so no byte is lost with them.
-    let config = WebSocketConfig::default().read_buffer_size(0).write_buffer_size(0);
-    let accepted = accept_hdr_async_with_config(stream, Gate { token }, Some(config)).await?;
-    Ok(accepted.into_inner())
-}
-
-struct Gate<'a> {
-    token: Option<&'a Secret>,
-}
-
-impl Callback for Gate<'_> {
-    fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
-        let Some(token) = self.token else { return Ok(response) };
-        let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        if given.is_some_and(|given| token.matches(given)) {
-            return Ok(response);
+    let request = read_request(&mut stream).await?;
+    match request.and_then(|request| accepted(&request, token)) {
+        Ok(response) => {
+            stream.write_all(response.as_bytes()).await?;
+            stream.flush().await?;
+            Ok(stream)
         }
-        let mut refusal = ErrorResponse::new(Some("A bearer token is needed.\n".to_owned()));
-        *refusal.status_mut() = StatusCode::UNAUTHORIZED;
-        refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(refusal)
+        Err(refusal) => {
+            // It is refused whether or not it stays to hear it.
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream, &refusal)).await;
+            Err(HandshakeError::Refused(refusal.status))
+        }
     }
+}
+
+/// What a peer is told that is not let in.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    /// Header lines beside those that every refusal has.
+    headers: &'static str,
+    text: &'static str,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, text: &'static str) -> Self {
+        Self { status, headers: "Connection: close\r\n", text }
+    }
+
+    fn bad_request(text: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// RFC 6455, section 4.4, names the version; RFC 9110, section 15.5.22, the protocol.
+    fn upgrade_required(text: &'static str) -> Self {
+        let headers = "Connection: close, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+        Self { headers, ..Self::new(StatusCode::UPGRADE_REQUIRED, text) }
+    }
+
+    fn unauthorized() -> Self {
+        let headers = "Connection: close\r\nWWW-Authenticate: Bearer\r\n";
+        Self { headers, ..Self::new(StatusCode::UNAUTHORIZED, "A bearer token is needed.") }
+    }
+
+    fn too_large() -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too long.")
+    }
+
+    /// What a request that cannot be read is told.
+    fn unreadable(error: &WsError) -> Self {
+        match error {
+            WsError::Protocol(ProtocolError::WrongHttpMethod) => {
+                let headers = "Connection: close\r\nAllow: GET\r\n";
+                Self { headers, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "The method must be GET.") }
+            }
+            WsError::Protocol(ProtocolError::WrongHttpVersion) => {
+                Self::bad_request("HTTP must be of version 1.1.")
+            }
+            WsError::Capacity(CapacityError::TooManyHeaders) => Self::too_large(),
+            _ => Self::bad_request("This is no HTTP request."),
+        }
+    }
+
+    fn response(&self) -> String {
+        let Self { status, headers, text } = self;
+        let bytes = text.len() + 1;
+        format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Type: text/plain\r\nContent-Length: {bytes}\r\n\r\n{text}\n"
+        )
+    }
+}
+
+/// Reads a request's head, of which nothing may come behind: a client waits for the answer (section 4.1).
+async fn read_request<S>(stream: &mut S) -> io::Result<Result<Request, Refusal>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        let known = head.len();
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if head.len() > MAX_HEAD_BYTES {
+            return Ok(Err(Refusal::too_large()));
+        }
+        // A head ends with a line, so in the middle of one it need not be parsed: a peer that sends single bytes costs
+        // no more than another.
+        if head.get(known..).is_some_and(|new| new.contains(&b'\n')) {
+            match Request::try_parse(&head) {
+                Ok(Some((bytes, request))) if bytes == head.len() => return Ok(Ok(request)),
+                Ok(Some(_)) => return Ok(Err(Refusal::bad_request("A client must wait for the answer."))),
+                Ok(None) => {}
+                Err(error) => return Ok(Err(Refusal::unreadable(&error))),
+            }
+        }
+    }
+}
+
+/// The answer to a good request (section 4.2.1). No subprotocol is chosen and no extension used, whatever is offered.
+fn accepted(request: &Request, token: Option<&Secret>) -> Result<String, Refusal> {
+    let headers = request.headers();
+    if single(headers, HOST).is_none() {
+        return Err(Refusal::bad_request("One Host header is needed."));
+    }
+    if !lists(headers, UPGRADE, b"websocket") {
+        return Err(Refusal::upgrade_required("This is a WebSocket server."));
+    }
+    if !lists(headers, CONNECTION, b"upgrade") {
+        return Err(Refusal::bad_request("The Connection header must say Upgrade."));
+    }
+    if single(headers, SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Refusal::upgrade_required("The WebSocket version must be 13."));
+    }
+    let key = single(headers, SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+        return Err(Refusal::bad_request("One Sec-WebSocket-Key of 16 bytes is needed."));
+    }
+    if let Some(token) = token {
+        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        if !given.is_some_and(|given| token.matches(given)) {
+            return Err(Refusal::unauthorized());
+        }
+    }
+    let accept = derive_accept_key(key);
+    Ok(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ))
+}
+
+/// The value of a header that may come only once.
+fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether a header that is a list, over however many lines (RFC 9110, section 5.3), has `token`, of whatever case.
+fn lists(headers: &HeaderMap, name: HeaderName, token: &[u8]) -> bool {
+    let values = headers.get_all(name).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// The token of a `Bearer` header; the scheme's case does not matter (RFC 9110, section 11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// Says why, and waits until the peer closes: closing a socket with bytes unread would reset it, and the answer with it.
+async fn refuse<S>(mut stream: S, refusal: &Refusal) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(refusal.response().as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut rest = vec![0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The request of RFC 6455, section 1.3.
+    const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    /// What a peer is answered whose bytes come in pieces of `piece`, and whether it was let in.
+    async fn answer(request: &[u8], piece: usize) -> (String, bool) {
+        let (mut client, server) = tokio::io::duplex(piece);
+        let asking = async {
+            client.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") && client.read_buf(&mut answer).await.unwrap() > 0 {}
+            drop(client);
+            String::from_utf8(answer).unwrap()
+        };
+        let (accepted, answer) = tokio::join!(accept(server, None), asking);
+        (answer, accepted.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_request_may_come_in_any_pieces() {
+        for piece in 1..=REQUEST.len() {
+            let (answer, is_in) = answer(REQUEST.as_bytes(), piece).await;
+            assert!(is_in && answer.starts_with("HTTP/1.1 101 "), "{piece}: {answer}");
+            assert!(
+                answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+                "{answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_without_an_end_is_refused_at_its_limit() {
+        let line = format!("X: {}", "x".repeat(2 * MAX_HEAD_BYTES));
+        let (answer, is_in) = answer(REQUEST.replace("Host", &line).as_bytes(), 1 << 20).await;
+        assert!(!is_in && answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_goes_is_not_waited_for() {
+        let (client, server) = tokio::io::duplex(64);
+        drop(client);
+        assert!(matches!(accept(server, None).await, Err(HandshakeError::Gone(_))));
+    }
 }
