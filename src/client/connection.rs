@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Sink, Stream};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::account::{Account, Outgoing};
 use super::pulse::{Beat, Pulse};
-use super::report::{End, malformed};
+use super::report::{End, violation};
 use super::transport::{Tapped, Transport};
 use crate::clock::Clock;
 use crate::dialect::{Frame, FrameKind, Session};
@@ -101,8 +102,11 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(message))) => self.message(account, message)?,
                 Poll::Ready(Some(Err(error))) => {
-                    if malformed(&error) {
+                    if let Some(code) = violation(&error) {
                         account.corrupted();
+                        // Who fails a connection says why, if it can (RFC 6455, section 7.1.7). It is sent on closing.
+                        let frame = CloseFrame { code, reason: Utf8Bytes::default() };
+                        let _ = Pin::new(&mut self.ws).start_send(Message::Close(Some(frame)));
                     }
                     return Err(End::of(&error));
                 }

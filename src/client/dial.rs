@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -43,7 +44,12 @@ impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
             let request = connect.request()?;
             let stream = Tapped::new(connect.open().await?, clock.clone());
             let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
-            let (ws, _response) = shaken.map_err(ConnectError::of_handshake)?;
+            let (ws, response) = shaken.map_err(ConnectError::of_handshake)?;
+            // None is ever asked for, and tungstenite does not look (RFC 6455, section 4.1, last list, point 5).
+            if let Some(extension) = response.headers().get(SEC_WEBSOCKET_EXTENSIONS) {
+                let cause = format!("it uses an extension that was not asked for: {extension:?}");
+                return Err(ConnectError::NotWebSocket { cause });
+            }
             Ok(Dialed { ws, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
         };
         async move {

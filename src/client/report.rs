@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::ledger::Ledger;
 use crate::record::CoarseHistogram;
@@ -85,12 +86,14 @@ impl End {
     }
 }
 
-/// Whether the peer sent something that is no WebSocket message.
-pub(super) fn malformed(error: &WsError) -> bool {
+/// Where the peer sent something that is no WebSocket message, the code by which it is told so (RFC 6455, section 7.4.1).
+pub(super) fn violation(error: &WsError) -> Option<CloseCode> {
     match error {
-        WsError::Protocol(cause) => *cause != ProtocolError::ResetWithoutClosingHandshake,
-        WsError::Utf8(_) | WsError::Capacity(_) => true,
-        _ => false,
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(_) => Some(CloseCode::Protocol),
+        WsError::Utf8(_) => Some(CloseCode::Invalid),
+        WsError::Capacity(_) => Some(CloseCode::Size),
+        _ => None,
     }
 }
 
