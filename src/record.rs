@@ -525,6 +525,25 @@ mod tests {
             prop_assert_eq!(histogram.count_above(at), truth);
         }
 
+        /// However the samples were shared out, their merged histograms are the histogram of all.
+        #[test]
+        fn merging_is_recording_all_in_one(
+            samples in proptest::collection::vec((0_usize..4, 0_u64..2 * HIGHEST_NS), 0..200),
+        ) {
+            let mut parts = [(); 4].map(|()| LatencyHistogram::default());
+            let mut all = LatencyHistogram::default();
+            for &(part, value) in &samples {
+                parts[part].record(value);
+                all.record(value);
+            }
+            let mut merged = LatencyHistogram::default();
+            parts.iter().for_each(|part| merged.add(part));
+            prop_assert_eq!(merged.counts(), all.counts());
+            prop_assert_eq!((merged.len(), merged.saturated()), (all.len(), all.saturated()));
+            let beyond = samples.iter().filter(|&&(_, value)| value > HIGHEST_NS).count() as u64;
+            prop_assert_eq!((all.len(), all.saturated()), (samples.len() as u64, beyond));
+        }
+
         /// Against the sorted samples: nearest rank, the censored ones on top, within the histogram's three digits.
         #[test]
         fn quantiles_agree_with_sorted_samples(

@@ -133,11 +133,12 @@ fn abandoning_loses_what_was_sent_and_forgets_what_was_not() {
 /// The brute-force model: one state a message, nothing clever.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    Queued,
-    /// When last, and how often.
-    Sent(u64, u64),
+    /// Issued and never sent, with its due time.
+    Queued(Option<u64>),
+    Sent(Flight),
     /// With so many more answers allowed.
     Done(u64),
+    /// With so many more answers allowed beyond the late one.
     Lost(u64),
 }
 
@@ -145,44 +146,138 @@ enum State {
 struct Model {
     states: BTreeMap<u64, State>,
     counts: Counts,
+    missing: Vec<u64>,
     seen: [Vec<u64>; 2],
+    reorder_distance_max: u64,
 }
 
 impl Model {
-    fn answer(&mut self, sequence: u64, answer: Reply) {
+    fn issue(&mut self, sequence: u64, due_ns: Option<u64>) {
+        self.states.insert(sequence, State::Queued(due_ns));
+    }
+
+    /// The next that is to be sent for the first time: they leave in order.
+    fn next_to_send(&self) -> Option<u64> {
+        self.states.iter().find(|(_, state)| matches!(state, State::Queued(_))).map(|(&sequence, _)| sequence)
+    }
+
+    fn send(&mut self, sequence: u64, now: u64) -> bool {
+        match self.states.get_mut(&sequence).unwrap() {
+            state @ State::Queued(_) => {
+                let State::Queued(due_ns) = *state else { unreachable!() };
+                *state = State::Sent(Flight { due_ns, sent_ns: Some(now), resends: 0 });
+                self.counts.sent += 1;
+                return true;
+            }
+            State::Sent(flight) => {
+                flight.sent_ns = Some(now);
+                flight.resends += 1;
+            }
+            State::Done(more) | State::Lost(more) => *more += 1,
+        }
+        self.counts.resent += 1;
+        false
+    }
+
+    fn answer(&mut self, sequence: u64, reply: Reply) -> Class {
         match self.states.get(&sequence).copied() {
-            None | Some(State::Queued) => self.counts.foreign += 1,
-            Some(State::Done(0)) => self.counts.duplicates += 1,
+            None | Some(State::Queued(_)) => {
+                self.counts.foreign += 1;
+                Class::Foreign
+            }
+            Some(State::Done(0)) => {
+                self.counts.duplicates += 1;
+                Class::Duplicate
+            }
             Some(State::Done(more)) => {
                 self.counts.repeated += 1;
                 self.states.insert(sequence, State::Done(more - 1));
+                Class::Repeated
             }
-            Some(State::Lost(sends)) => {
+            Some(State::Lost(more)) => {
                 self.counts.late += 1;
-                self.states.insert(sequence, State::Done(sends - 1));
+                self.states.insert(sequence, State::Done(more));
+                Class::Late
             }
-            Some(State::Sent(_, sends)) => {
-                self.states.insert(sequence, State::Done(sends - 1));
-                let Reply::Processed(lane) = answer else {
+            Some(State::Sent(flight)) => {
+                self.states.insert(sequence, State::Done(flight.resends.into()));
+                let Reply::Processed(lane) = reply else {
                     self.counts.refused += 1;
-                    return;
+                    return Class::Refused(flight);
                 };
                 self.counts.answered += 1;
-                let Some(lane) = lane else { return };
-                let seen = &mut self.seen[lane as usize];
-                self.counts.reordered += u64::from(seen.iter().any(|&earlier| earlier > sequence));
-                seen.push(sequence);
+                if let Some(lane) = lane {
+                    self.in_order(sequence, lane);
+                }
+                Class::Answered(flight)
             }
         }
     }
 
-    fn resend(&mut self, sequence: u64, now: u64) {
-        match self.states.get_mut(&sequence) {
-            Some(State::Sent(at, sends)) => (*at, *sends) = (now, *sends + 1),
-            Some(State::Done(more) | State::Lost(more)) => *more += 1,
-            None | Some(State::Queued) => return,
+    fn in_order(&mut self, sequence: u64, lane: Lane) {
+        let seen = &mut self.seen[lane as usize];
+        if let Some(highest) = seen.iter().copied().max().filter(|&highest| highest > sequence) {
+            self.counts.reordered += 1;
+            self.reorder_distance_max = self.reorder_distance_max.max(highest - sequence);
         }
-        self.counts.resent += 1;
+        seen.push(sequence);
+    }
+
+    /// Loses every sent message that `is_over` says, in order; how many there were.
+    fn lose(&mut self, is_over: impl Fn(Flight) -> bool) -> u64 {
+        let before = self.counts.lost;
+        for (&sequence, state) in &mut self.states {
+            if let State::Sent(flight) = *state
+                && is_over(flight)
+            {
+                *state = State::Lost(flight.resends.into());
+                self.counts.lost += 1;
+                self.missing.push(sequence);
+            }
+        }
+        self.counts.lost - before
+    }
+
+    fn abandon(&mut self) {
+        self.lose(|_| true);
+        for state in self.states.values_mut() {
+            if matches!(state, State::Queued(_)) {
+                // Never sent, and never will be: an answer to it is to a message that is over.
+                *state = State::Done(0);
+            }
+        }
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = (u64, Flight)> + '_ {
+        self.states.iter().filter_map(|(&sequence, &state)| match state {
+            State::Queued(due_ns) => Some((sequence, Flight { due_ns, sent_ns: None, resends: 0 })),
+            State::Sent(flight) => Some((sequence, flight)),
+            State::Done(_) | State::Lost(_) => None,
+        })
+    }
+
+    /// Where nothing has been forgotten, the ledger says all that the model says.
+    fn assert_agrees(&self, ledger: &mut Ledger, from: u64) -> Result<(), TestCaseError> {
+        prop_assert_eq!(ledger.counts(), &self.counts);
+        self.assert_under_way(ledger, from)
+    }
+
+    /// What the bounds of the memory never touch.
+    fn assert_under_way(&self, ledger: &mut Ledger, from: u64) -> Result<(), TestCaseError> {
+        let queued = self.under_way().filter(|(_, flight)| flight.sent_ns.is_none()).count();
+        let in_flight = self.under_way().count() - queued;
+        prop_assert_eq!((ledger.queued(), ledger.in_flight()), (queued, in_flight));
+        prop_assert_eq!(ledger.oldest_unanswered(), self.under_way().next().map(|(sequence, _)| sequence));
+        prop_assert_eq!(
+            ledger.unanswered_from(from),
+            self.under_way().find(|&(sequence, _)| sequence >= from)
+        );
+        prop_assert_eq!(ledger.missing(), &self.missing[..self.missing.len().min(MISSING_KEPT)]);
+        prop_assert_eq!(ledger.reorder_distance_max(), self.reorder_distance_max);
+        prop_assert_eq!(ledger.next_sequence(), self.states.len() as u64);
+        let counts = ledger.counts();
+        prop_assert_eq!(counts.sent, counts.answered + counts.refused + counts.lost + in_flight as u64);
+        Ok(())
     }
 }
 
@@ -194,12 +289,20 @@ enum Reply {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Issue,
+    Issue {
+        in_open_loop: bool,
+    },
     SendNext,
     Resend(prop::sample::Index),
+    /// To anything issued, or to one of the two sequences beyond.
     Answer(prop::sample::Index, Reply),
+    /// Of what is under way or just over, where most of the classes lie.
+    AnswerRecent(u64, Reply),
     Expire(u64),
     Abandon,
+    Corrupted,
+    Foreign,
+    Unattributed,
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
@@ -214,82 +317,137 @@ fn reply() -> impl Strategy<Value = Reply> {
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        6 => Just(Step::Issue),
-        6 => Just(Step::SendNext),
-        3 => index().prop_map(Step::Resend),
-        8 => (index(), reply()).prop_map(|(i, reply)| Step::Answer(i, reply)),
+        8 => any::<bool>().prop_map(|in_open_loop| Step::Issue { in_open_loop }),
+        8 => Just(Step::SendNext),
+        4 => index().prop_map(Step::Resend),
+        6 => (index(), reply()).prop_map(|(i, reply)| Step::Answer(i, reply)),
+        6 => (0_u64..6, reply()).prop_map(|(back, reply)| Step::AnswerRecent(back, reply)),
         2 => (0_u64..30).prop_map(Step::Expire),
-        1 => Just(Step::Abandon),
+        1 => prop_oneof![Just(Step::Abandon), Just(Step::Corrupted), Just(Step::Foreign), Just(Step::Unattributed)],
     ]
+}
+
+/// Does one step to both, and compares what the ledger returned; an answer's class is left to `compare`.
+fn take(
+    ledger: &mut Ledger,
+    model: &mut Model,
+    now: u64,
+    step: Step,
+    compare: fn(Class, Class) -> bool,
+) -> Result<(), TestCaseError> {
+    let issued = model.states.len() as u64;
+    match step {
+        Step::Issue { in_open_loop } => {
+            let due_ns = in_open_loop.then_some(now * 10);
+            prop_assert_eq!(ledger.issue(due_ns), issued);
+            model.issue(issued, due_ns);
+        }
+        Step::SendNext => {
+            if let Some(sequence) = model.next_to_send() {
+                prop_assert_eq!(ledger.sent(sequence, now), model.send(sequence, now));
+            }
+        }
+        Step::Resend(index) => {
+            let sequence = index.index(issued as usize + 1) as u64;
+            if matches!(model.states.get(&sequence), Some(State::Sent(_) | State::Done(_) | State::Lost(_))) {
+                prop_assert_eq!(ledger.sent(sequence, now), model.send(sequence, now));
+            }
+        }
+        Step::Answer(index, reply) => {
+            answer(ledger, model, index.index(issued as usize + 2) as u64, reply, compare)?;
+        }
+        Step::AnswerRecent(back, reply) => {
+            answer(
+                ledger,
+                model,
+                model.next_to_send().unwrap_or(issued).saturating_sub(back),
+                reply,
+                compare,
+            )?;
+        }
+        Step::Expire(age) => {
+            let until = now.saturating_sub(age);
+            let given_up = model.lose(|flight| flight.sent_ns.is_some_and(|sent_ns| sent_ns <= until));
+            prop_assert_eq!(ledger.expire(until), given_up);
+        }
+        Step::Abandon => {
+            ledger.abandon();
+            model.abandon();
+        }
+        Step::Corrupted => {
+            ledger.corrupted();
+            model.counts.corrupted += 1;
+        }
+        Step::Foreign => {
+            ledger.foreign();
+            model.counts.foreign += 1;
+        }
+        Step::Unattributed => {
+            ledger.unattributed();
+            model.counts.unattributed += 1;
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    ledger: &mut Ledger,
+    model: &mut Model,
+    sequence: u64,
+    reply: Reply,
+    compare: fn(Class, Class) -> bool,
+) -> Result<(), TestCaseError> {
+    let class = match reply {
+        Reply::Processed(lane) => ledger.answered(sequence, lane),
+        Reply::Refused => ledger.refused(sequence),
+    };
+    let expected = model.answer(sequence, reply);
+    prop_assert!(compare(class, expected), "{sequence}: {class:?}, not {expected:?}");
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn agrees_with_the_brute_force_model(steps in proptest::collection::vec(step(), 1..300)) {
-        let mut ledger = Ledger::default();
-        let mut model = Model::default();
-        let mut issued = 0_u64;
+    fn agrees_with_the_brute_force_model(
+        steps in proptest::collection::vec(step(), 1..300), from: prop::sample::Index,
+    ) {
+        let (mut ledger, mut model) = (Ledger::default(), Model::default());
         for (now, step) in steps.into_iter().enumerate() {
-            let now = now as u64;
-            match step {
-                Step::Issue => {
-                    model.states.insert(ledger.issue(None), State::Queued);
-                    issued += 1;
-                }
-                Step::SendNext => {
-                    let next = model.states.iter().find(|(_, state)| **state == State::Queued).map(|(&s, _)| s);
-                    if let Some(sequence) = next {
-                        prop_assert!(ledger.sent(sequence, now));
-                        model.counts.sent += 1;
-                        model.states.insert(sequence, State::Sent(now, 1));
-                    }
-                }
-                Step::Resend(index) if issued > 0 => {
-                    let sequence = index.index(issued as usize) as u64;
-                    if model.states.get(&sequence) != Some(&State::Queued) {
-                        prop_assert!(!ledger.sent(sequence, now));
-                        model.resend(sequence, now);
-                    }
-                }
-                Step::Resend(_) => {}
-                Step::Answer(index, reply) => {
-                    let sequence = index.index(issued as usize + 2) as u64;
-                    match reply {
-                        Reply::Processed(lane) => ledger.answered(sequence, lane),
-                        Reply::Refused => ledger.refused(sequence),
-                    };
-                    model.answer(sequence, reply);
-                }
-                Step::Expire(age) => {
-                    let until = now.saturating_sub(age);
-                    ledger.expire(until);
-                    for state in model.states.values_mut() {
-                        if let State::Sent(at, sends) = *state
-                            && at <= until
-                        {
-                            *state = State::Lost(sends);
-                            model.counts.lost += 1;
-                        }
-                    }
-                }
-                Step::Abandon => {
-                    ledger.abandon();
-                    for state in model.states.values_mut() {
-                        match *state {
-                            State::Sent(_, sends) => { *state = State::Lost(sends); model.counts.lost += 1; }
-                            // Never sent, and never will be: an answer to it is to a message that is over.
-                            State::Queued => *state = State::Done(0),
-                            State::Done(_) | State::Lost(_) => {}
-                        }
-                    }
-                }
-            }
-            prop_assert_eq!(ledger.counts(), &model.counts);
-            let sent_states = model.states.values().filter(|state| matches!(state, State::Sent(..))).count();
-            prop_assert_eq!(ledger.in_flight(), sent_states);
-            let counts = ledger.counts();
-            prop_assert_eq!(counts.sent, counts.answered + counts.refused + counts.lost + sent_states as u64);
+            take(&mut ledger, &mut model, now as u64, step, |class, expected| class == expected)?;
+            model.assert_agrees(&mut ledger, from.index(model.states.len() + 2) as u64)?;
+        }
+    }
+
+    /// With next to no memory for what is over, the classes of messages are still exact; only what a further answer is
+    /// may be forgotten, and then that is said.
+    #[test]
+    fn what_is_forgotten_is_unattributed_and_nothing_else(
+        steps in proptest::collection::vec(step(), 1..300), lost in 1..4_usize, spare in 1..4_usize,
+    ) {
+        let mut ledger = Ledger {
+            lost: LostSet::with_capacity(lost),
+            spare: SpareAnswers::with_capacity(spare),
+            ..Ledger::default()
+        };
+        let mut model = Model::default();
+        for (now, step) in steps.into_iter().enumerate() {
+            take(&mut ledger, &mut model, now as u64, step, |class, expected| {
+                let may_be_forgotten = matches!(expected, Class::Late | Class::Repeated | Class::Duplicate);
+                class == expected || may_be_forgotten && class == Class::Unattributed
+            })?;
+            model.assert_under_way(&mut ledger, 0)?;
+            let forgotten = ledger.counts().unattributed - model.counts.unattributed;
+            let known = Counts {
+                late: model.counts.late,
+                repeated: model.counts.repeated,
+                duplicates: model.counts.duplicates,
+                unattributed: model.counts.unattributed,
+                ..*ledger.counts()
+            };
+            prop_assert_eq!(&known, &model.counts);
+            let further = |counts: &Counts| counts.late + counts.repeated + counts.duplicates;
+            prop_assert_eq!(further(ledger.counts()) + forgotten, further(&model.counts));
         }
     }
 }
