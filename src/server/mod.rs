@@ -10,6 +10,9 @@ mod connection;
 mod engine;
 mod fault;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod hold;
 pub mod idempotency;

@@ -1,0 +1,29 @@
+//! The client's decoder of answers, of every dialect: whatever a server sends has a class.
+#![no_main]
+
+use floodline::dialect::{Answer, Dialect, Echo, Floodline, Frame, Identity, RequestKind, Session};
+use floodline::message::{decode_response, decode_response_text};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let identity = || Identity { client_id: "r-0-0".to_owned(), connection: 0 };
+    let mut floodline = Floodline::new(1, 64, RequestKind::ThroughputTest, None).session(identity());
+    let mut echo = Echo::new(1, 64).expect("a payload that is long enough").session(identity());
+    let decoded = decode_response(input);
+    let binary = [floodline.decode(Frame::Binary(input)), echo.decode(Frame::Binary(input))];
+    assert!(!matches!(binary[0], Answer::Processed { .. }), "its answers are texts");
+    let Ok(text) = std::str::from_utf8(input) else {
+        assert!(decoded.is_err());
+        return;
+    };
+    assert_eq!(decoded, decode_response_text(text));
+    // The scanner knows no text that begins with a space, so this one goes to the parser.
+    let spaced = format!(" {text}");
+    let parsed = decode_response_text(&spaced);
+    assert_eq!(decoded.is_ok(), parsed.is_ok(), "{text}");
+    if decoded.is_ok() {
+        assert_eq!(decoded, parsed, "{text}");
+    }
+    assert_eq!(floodline.decode(Frame::Text(text)), floodline.decode(Frame::Text(&spaced)), "{text}");
+    let _ = echo.decode(Frame::Text(text));
+});
