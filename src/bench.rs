@@ -386,7 +386,7 @@ impl Suite {
             PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
             PeerSetting::Own(command) => Peer::Own(command.clone()),
         };
-        Venue { peer, dialect: self.settings.dialect, token: None }
+        Venue { peer, dialect: self.settings.dialect, token: None, calibration: None }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 8 | the command: `main.rs` and `cli/`, one file a subcommand · [`bench`](mod@bench): the Criterion glue |
-//! | 6 | [`scenario`]: what must hold |
+//! | 6 | [`scenario`]: what must hold · [`calibration`]: what the generator itself can do |
 //! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines |
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
 //! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
@@ -21,6 +21,7 @@ pub mod allocator;
 pub mod analysis;
 #[cfg(feature = "criterion")]
 pub mod bench;
+pub mod calibration;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,7 @@
 //!
 //! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
 
+pub mod calibration;
 mod hdr_base64;
 mod merge;
 pub mod peak;
@@ -428,6 +429,9 @@ pub struct LoadTestResults {
     pub cost: Cost,
     /// What was checked.
     pub criteria: Vec<CriterionOutcome>,
+    /// What the generator can do on this machine; null where it was not calibrated.
+    #[serde(default)]
+    pub calibration: Option<Box<calibration::Calibration>>,
     /// Where it ran.
     pub environment: Environment,
 }

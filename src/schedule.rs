@@ -136,23 +136,56 @@ impl DueTimes {
     /// The next due instant, or `None` where the phase is over.
     #[must_use]
     pub fn peek(&self) -> Option<u64> {
-        let (exact_ns, whole_ns) = match &self.law {
-            // Dividing first and rounding keeps exact multiples exact: message rate × s is due at s seconds sharp.
-            Law::Uniform { index, rate, .. } => {
-                let exact_ns = *index as f64 / rate * 1e9;
-                (exact_ns, exact_ns.round())
+        match &self.law {
+            Law::Uniform { index, rate, .. } => self.uniform_ns(*index, *rate),
+            Law::Poisson { at_ns, .. } => self.real_ns(*at_ns, at_ns.floor()),
+        }
+    }
+
+    /// Passes the instants up to and including `until_ns`; how many they were.
+    ///
+    /// Uniform instants are passed all at once, whatever the rate: a generator that is far behind its schedule must not
+    /// fall behind further by counting it. Poisson instants have to be drawn one by one, and no more than `draws` are.
+    pub fn pass(&mut self, until_ns: u64, draws: u64) -> u64 {
+        match self.law {
+            Law::Uniform { index, stride, rate } => {
+                let is_passed = |n: u64| {
+                    let at = index.saturating_add(n.saturating_mul(stride));
+                    self.uniform_ns(at, rate).is_some_and(|due_ns| due_ns <= until_ns)
+                };
+                let passed = first_without(is_passed);
+                if let Law::Uniform { index, stride, .. } = &mut self.law {
+                    *index += passed * *stride;
+                }
+                passed
             }
-            Law::Poisson { at_ns, .. } => (*at_ns, at_ns.floor()),
-        };
-        let due_ns =
-            if self.shape.ramp_ns == 0.0 { whole_ns } else { self.shape.real_ns(exact_ns, whole_ns)? };
-        let due_ns = due_ns as u64;
-        (due_ns < self.end_ns).then_some(due_ns)
+            Law::Poisson { .. } => {
+                let mut passed = 0;
+                while passed < draws && self.peek().is_some_and(|due_ns| due_ns <= until_ns) {
+                    self.next();
+                    passed += 1;
+                }
+                passed
+            }
+        }
     }
 
     /// Ends the schedule earlier: nothing is due at or after `end_ns`.
     pub fn truncate(&mut self, end_ns: u64) {
         self.end_ns = self.end_ns.min(end_ns);
+    }
+
+    /// Dividing first and rounding keeps exact multiples exact: message rate × s is due at s seconds sharp.
+    fn uniform_ns(&self, index: u64, rate: f64) -> Option<u64> {
+        let exact_ns = index as f64 / rate * 1e9;
+        self.real_ns(exact_ns, exact_ns.round())
+    }
+
+    fn real_ns(&self, exact_ns: f64, whole_ns: f64) -> Option<u64> {
+        let due_ns =
+            if self.shape.ramp_ns == 0.0 { whole_ns } else { self.shape.real_ns(exact_ns, whole_ns)? };
+        let due_ns = due_ns as u64;
+        (due_ns < self.end_ns).then_some(due_ns)
     }
 }
 
@@ -166,6 +199,22 @@ impl Iterator for DueTimes {
         }
         Some(due_ns)
     }
+}
+
+/// The first `n` from 0 for which `holds` is false, of those that it is true up to and false from: by doubling the step,
+/// then halving it (Bentley and Yao 1976, "An almost optimal algorithm for unbounded searching").
+fn first_without(holds: impl Fn(u64) -> bool) -> u64 {
+    let mut step = 1;
+    while holds(step - 1) {
+        step *= 2;
+    }
+    // False at `step - 1`, true at half of it.
+    let (mut low, mut high) = (step / 2, step - 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 impl Shape {
@@ -190,6 +239,10 @@ impl Shape {
         }
     }
 }
+
+/// Drawing a Poisson instant takes some 10 ns: so many take a fraction of a millisecond, after which connections get their
+/// turn. A generator that keeps up with its schedule never has as many to pass.
+const PASSED_PER_ADVANCE: u64 = 16_384;
 
 /// The next due instants of many connections, in order: tells a worker whom to wake, and when.
 #[derive(Debug, Default)]
@@ -217,17 +270,19 @@ impl Timeline {
         self.next.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
 
-    /// Passes every instant up to and including `now_ns`, and calls `wake` once for each connection that had one.
+    /// Passes the instants up to and including `now_ns`, and calls `wake` once for each connection that had one. After
+    /// [`PASSED_PER_ADVANCE`] of them the others are left to the next call.
     pub fn advance(&mut self, now_ns: u64, mut wake: impl FnMut(usize)) {
-        while let Some(mut first) = self.next.peek_mut() {
+        let mut left = PASSED_PER_ADVANCE;
+        while left > 0
+            && let Some(mut first) = self.next.peek_mut()
+        {
             let Reverse((due_ns, place)) = *first;
             if due_ns > now_ns {
                 break;
             }
             let times = &mut self.due_times[place];
-            while times.peek().is_some_and(|due_ns| due_ns <= now_ns) {
-                times.next();
-            }
+            left = left.saturating_sub(times.pass(now_ns, left));
             match times.peek() {
                 Some(due_ns) => *first = Reverse((due_ns, place)),
                 None => {
@@ -286,6 +341,35 @@ mod tests {
         let all = all_due(&schedule(10_000.0, Arrival::Uniform, 100, 10.0));
         assert_eq!(all.len(), 100_000);
         assert!(all.iter().enumerate().all(|(n, &due_ns)| due_ns == n as u64 * 100_000));
+    }
+
+    /// An hour of messages a nanosecond apart would take hours to count one by one.
+    #[test]
+    fn no_rate_takes_long_to_pass() {
+        let an_hour = schedule(1e9, Arrival::Uniform, 1, 3_600.0);
+        assert_eq!(an_hour.due_times(0).pass(u64::MAX, u64::MAX), 3_600_000_000_000);
+        let mut timeline = Timeline::new(vec![an_hour.due_times(0)]);
+        let mut woken = 0;
+        timeline.advance(1_800_000_000_000, |_| woken += 1);
+        assert_eq!((woken, timeline.next_due()), (1, Some(1_800_000_000_001)));
+    }
+
+    #[test]
+    fn a_timeline_far_behind_passes_a_part_at_a_time_and_loses_nothing() {
+        let schedule = schedule(1e6, Arrival::Poisson, 2, 0.1);
+        let mut timeline = Timeline::new((0..2).map(|c| schedule.due_times(c)).collect());
+        let mut calls = 0;
+        while timeline.next_due().is_some() {
+            let before = timeline.next_due();
+            timeline.advance(1_000_000_000, |_| {});
+            assert!(timeline.next_due().is_none_or(|due_ns| Some(due_ns) >= before));
+            calls += 1;
+        }
+        let all = all_due(&schedule).len() as u64;
+        assert!(
+            (all / PASSED_PER_ADVANCE..=all / PASSED_PER_ADVANCE + 2).contains(&calls),
+            "{calls} for {all}"
+        );
     }
 
     #[test]
@@ -416,6 +500,30 @@ mod tests {
             prop_assert_eq!(all.partition_point(|&due_ns| due_ns < held.end), before(rise + hold));
             prop_assert_eq!(all.len(), before(2 * rise + hold));
             prop_assert!(all.last().is_none_or(|&last| last < held.end + ramp_ms * 1_000_000));
+        }
+
+        /// Passing is iterating, only faster; whatever was passed before.
+        #[test]
+        fn passing_is_iterating(
+            poisson: bool, rate in 1_u32..50_000, ramp_ms in 0_u64..300, held_ms in 1_u64..500, connections in 1_u32..5,
+            steps in proptest::collection::vec(0_u64..400_000_000, 1..8)
+        ) {
+            let arrival = if poisson { Arrival::Poisson } else { Arrival::Uniform };
+            let ramp = Duration::from_millis(ramp_ms);
+            let schedule = Schedule { ramp, ..schedule(f64::from(rate), arrival, connections, held_ms as f64 / 1e3) };
+            let (mut passing, mut iterating) = (schedule.due_times(0), schedule.due_times(0));
+            let mut until_ns = 0;
+            for step in steps {
+                until_ns += step;
+                let mut expected = 0;
+                while iterating.peek().is_some_and(|due_ns| due_ns <= until_ns) {
+                    iterating.next();
+                    expected += 1;
+                }
+                prop_assert_eq!(passing.pass(until_ns, u64::MAX), expected);
+                prop_assert_eq!(passing.peek(), iterating.peek());
+            }
+            prop_assert_eq!(passing.pass(u64::MAX, u64::MAX), iterating.count() as u64);
         }
 
         #[test]

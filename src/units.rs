@@ -170,6 +170,17 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// How long ago something was, for people: in one unit, rounded down.
+#[must_use]
+pub fn age(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// A message rate for people, with thousands set apart.
 #[must_use]
 pub fn per_second(rate: f64) -> String {
@@ -265,5 +276,7 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(bytes(5_000_000), "4.77 MiB");
         assert_eq!(span(Duration::from_secs(310)), "5 min 10 s");
+        let ages = [59, 60, 7_199, 7_200, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["59 s", "1 min", "1 h", "2 h", "47 h", "2 days"]);
     }
 }

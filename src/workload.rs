@@ -178,7 +178,7 @@ impl fmt::Display for Target {
 }
 
 /// A workload that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum WorkloadError {
     /// A load needs at least one connection.
     #[error("0 connections offer no load: give 1 or more")]
@@ -201,6 +201,12 @@ pub enum WorkloadError {
     RampWithoutRate {
         /// What was asked for.
         ramp: Duration,
+    },
+    /// Poisson arrivals faster than they can be drawn.
+    #[error("{rate} by Poisson arrivals, which are drawn one by one: give {limit} or less, or uniform arrivals", limit = units::per_second(POISSON_LIMIT_PER_SECOND))]
+    PoissonTooFast {
+        /// What was asked for.
+        rate: Rate,
     },
     /// A closed loop that never sends.
     #[error("a window of 0 unanswered messages sends nothing: give 1 or more")]
@@ -235,6 +241,10 @@ pub enum WorkloadError {
 
 /// The largest payload: a message of 1 MiB less the room for its other fields.
 pub const PAYLOAD_LIMIT_BYTES: usize = (1 << 20) - 4_096;
+
+/// The highest rate of Poisson arrivals, messages per second. At 10 ns a draw even this takes a tenth of a core to count;
+/// no generator comes near it.
+pub const POISSON_LIMIT_PER_SECOND: f64 = 1e7;
 
 /// A validated load phase.
 #[derive(Debug, Clone, PartialEq)]
@@ -311,6 +321,12 @@ impl Workload {
         {
             return Err(WorkloadError::UselessPings { every, dead_after });
         }
+        if let Offered::Rate(rate) = self.offered
+            && self.arrival == Arrival::Poisson
+            && rate.as_per_second() > POISSON_LIMIT_PER_SECOND
+        {
+            return Err(WorkloadError::PoissonTooFast { rate });
+        }
         match () {
             () if connections == 0 => Err(WorkloadError::NoConnections),
             () if index >= connections => Err(WorkloadError::EmptyShard { index, of, connections }),
@@ -385,6 +401,12 @@ mod tests {
         assert_eq!(error, WorkloadError::RampWithoutRate { ramp });
         let rate = Offered::Rate(Rate::per_second(1.0).unwrap());
         assert!(Workload { ramp, offered: rate, ..base() }.validated().is_ok());
+        let arrival = Arrival::Poisson;
+        let at = |per_second| Offered::Rate(Rate::per_second(per_second).unwrap());
+        let rate = Rate::per_second(1.1e7).unwrap();
+        let error = refused(Workload { arrival, offered: at(1.1e7), ..base() });
+        assert_eq!(error, WorkloadError::PoissonTooFast { rate });
+        assert!(Workload { arrival, offered: at(1e7), ..base() }.validated().is_ok());
         let shard = Shard { index: 3, of: 4 };
         let error = refused(Workload { connections: 3, shard, ..base() });
         assert_eq!(error, WorkloadError::EmptyShard { index: 3, of: 4, connections: 3 });

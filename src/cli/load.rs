@@ -22,6 +22,7 @@ use floodline::schedule::Arrival;
 use floodline::units::{UnitError, parse_bytes, parse_duration};
 use floodline::workload::{Offered, Shard, Workload, WorkloadError};
 
+use super::calibrate;
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
@@ -165,6 +166,9 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         }
         None => Peer::Own(own_server(args, &workload)?),
     };
+    // Another number of workers is another generator.
+    let calibration = calibrate::known(workload.payload_bytes, workload.shard_connections().count() as u32)
+        .filter(|known| args.workers.is_none_or(|workers| workers.get() == known.workers));
     let start_at_unix_ns = args
         .start_at
         .map(|at| at.duration_since(UNIX_EPOCH).map(|since| since.as_nanos() as u64))
@@ -182,6 +186,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         via: None,
         in_flight: None,
         server_pid_now: None,
+        calibration,
     })
 }
 
@@ -198,6 +203,7 @@ fn flag_of(error: &WorkloadError) -> &'static str {
         WorkloadError::EmptyShard { .. } => "--shard",
         WorkloadError::NoDuration => "--duration",
         WorkloadError::RampWithoutRate { .. } => "--ramp",
+        WorkloadError::PoissonTooFast { .. } => "--rate",
         WorkloadError::NoWindow => "--window",
         WorkloadError::PayloadTooLarge { .. } => "--payload-bytes",
         WorkloadError::NoAnswerTimeout => "--answer-timeout",

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod calibrate;
 pub mod config;
 mod exit;
 pub mod list;
@@ -43,6 +44,8 @@ pub enum Command {
     Merge(merge::MergeArgs),
     /// Show results again, as a page for a browser
     Report(report::ReportArgs),
+    /// Measure what the load generator itself can do on this machine, and keep that for the results to come
+    Calibrate(calibrate::CalibrateArgs),
     /// Print the effective configuration as TOML
     Config(config::ConfigArgs),
     /// List the cases and the dialects

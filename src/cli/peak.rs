@@ -13,6 +13,7 @@ use floodline::result::CaseResults;
 use floodline::result::peak::PeakResults;
 use floodline::scenario::peak;
 
+use super::calibrate;
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
 use super::suite::{SuiteArgs, write_runs};
@@ -34,7 +35,8 @@ pub fn run(args: PeakArgs) -> Result<ExitCode, Failure> {
     let found = outcome.map_err(|error| Failure::of_plan(error, "peak"))?;
 
     let criteria = CaseResults { runs: Vec::new(), ..found.clone().into() };
-    let parts = [report::tries(&found), table::case(&criteria), report::last_line(&found)];
+    let generator = calibrate::line(suite.venue.calibration.as_deref());
+    let parts = [report::tries(&found), table::case(&criteria), report::last_line(&found), generator];
     suite.say(&parts.concat())?;
     if let Some(out) = &suite.out {
         write(out, &found).map_err(Failure::Usage)?;

@@ -11,6 +11,8 @@ use floodline::run::plan::Venue;
 use floodline::run::{Peer, ServerCommand};
 use floodline::workload::Target;
 
+use super::calibrate;
+
 /// Whom the load goes to.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
@@ -49,7 +51,10 @@ pub fn venue(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Ven
             Peer::Own(ServerCommand { executable, args: Vec::new() })
         }
     };
-    Ok(Venue { peer, dialect: dialect(args, config)?, token: token(args, config)? })
+    let calibration = usize::try_from(config.load.payload_bytes)
+        .ok()
+        .and_then(|payload_bytes| calibrate::known(payload_bytes, config.load.connections));
+    Ok(Venue { peer, dialect: dialect(args, config)?, token: token(args, config)?, calibration })
 }
 
 /// The dialect by flag or configuration.

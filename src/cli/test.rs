@@ -14,6 +14,7 @@ use floodline::result::{CaseResults, TEST_SCHEMA, TestResults, Verdict};
 use floodline::run::plan::PlanError;
 use floodline::scenario::{self, Case};
 
+use super::calibrate;
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
 use super::report;
@@ -36,7 +37,8 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     let mut found = Vec::new();
     let failure = run_cases(&suite, &cases, &mut found).err();
     let results = results(&suite.config, &suite.stop, found, failure.as_ref());
-    suite.say(&table::last_line(&results))?;
+    let generator = calibrate::line(suite.venue.calibration.as_deref());
+    suite.say(&format!("{}{generator}", table::last_line(&results)))?;
     if let Some(out) = &suite.out {
         let output = JsonOutput::open(&out.join("test.json")).map_err(Failure::usage)?;
         output.write(&results).map_err(Failure::usage)?;

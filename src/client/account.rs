@@ -13,6 +13,10 @@ use crate::ledger::{Class, Flight, Ledger};
 use crate::record::CoarseHistogram;
 use crate::schedule::DueTimes;
 
+/// So many messages that came due behind a full socket are noted at once. More, and the next note finds them later than
+/// they were: a generator that cannot even count what it should send is late.
+const ATTEMPTS_PER_NOTE: usize = 16_384;
+
 /// How a client decides what to send.
 #[derive(Debug)]
 pub(super) enum Pace {
@@ -302,9 +306,12 @@ impl<C: Clock, D: Session> Account<C, D> {
             self.attempts = Some(due_times.clone());
         }
         let Some(attempts) = &mut self.attempts else { return };
-        while let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.origin_ns + due_ns)
+        let mut noted = 0;
+        while noted < ATTEMPTS_PER_NOTE
+            && let Some(due_ns) = attempts.peek().map(|due_ns| self.shared.origin_ns + due_ns)
             && due_ns <= self.shared.tick_ns.get()
         {
+            noted += 1;
             if self.shared.is_timed(Some(due_ns)) {
                 window.send_lateness.record(now_ns.saturating_sub(due_ns));
             }

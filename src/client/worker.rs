@@ -470,10 +470,13 @@ where
 fn count_rest<C: Clock>(report: &mut ConnectionReport, shared: &Shared<C>) {
     let Some(mut rest) = report.rest.take() else { return };
     rest.truncate(shared.end_ns.get() - shared.origin_ns);
-    for due_ns in rest {
-        report.due += 1;
-        report.untimed.due += u64::from(!shared.is_timed(Some(shared.origin_ns + due_ns)));
-    }
+    // The instants before the held part, in it, and after it; nothing is due at 0 where there is a ramp before it.
+    let start_ns = shared.start_ns - shared.origin_ns;
+    let held_end_ns = start_ns + shared.held_ns.get();
+    let mut before = |end_ns: u64| end_ns.checked_sub(1).map_or(0, |last_ns| rest.pass(last_ns, u64::MAX));
+    let [rising, held, falling] = [start_ns, held_end_ns, u64::MAX].map(&mut before);
+    report.due += rising + held + falling;
+    report.untimed.due += rising + falling;
 }
 
 #[cfg(target_os = "linux")]

@@ -21,12 +21,15 @@ const SHORT_FORMS: [(&str, &str); 3] = [
     ("FLOODLINE_TOKEN_ENV", "target.token_env"),
 ];
 
-/// This process's `FLOODLINE_*` variables. One that is not Unicode is passed on with replacement
+/// Says where calibrations are kept, which is no setting of a load.
+const CACHE: &str = "FLOODLINE_CACHE";
+
+/// This process's `FLOODLINE_*` variables but `FLOODLINE_CACHE`. One that is not Unicode is passed on with replacement
 /// characters, to be refused by name.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| name.starts_with(PREFIX) && name != CACHE)
 }
 
 impl HighVolumeConfig {

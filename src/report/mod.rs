@@ -1,5 +1,6 @@
 //! A result for people and for machines; one file a format.
 
+pub mod calibration;
 pub mod csv;
 pub mod hdr_log;
 pub mod html;

@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::calibration;
 use crate::client::LoadProgress;
+use crate::clock::unix_now_ns;
 use crate::result::{LatencyMeasurement, LoadTestResults, Verdict};
 use crate::sampler::ProcessSummary;
 use crate::units;
@@ -203,6 +205,9 @@ fn resources(out: &mut String, results: &LoadTestResults) {
     side(out, "server", resources.server.as_ref(), results.cost.server_cpu_us_per_message, loaded_s);
     if let Some(foreign) = resources.foreign_cpu_cores {
         let _ = writeln!(out, "others      {foreign:.2} cores");
+    }
+    if let Some(calibration) = &results.calibration {
+        out.push_str(&calibration::line(calibration, unix_now_ns()));
     }
 }
 

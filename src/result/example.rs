@@ -53,6 +53,7 @@ pub(crate) fn clean() -> LoadTestResults {
         resources: Resources::default(),
         cost: Cost::default(),
         criteria: Vec::new(),
+        calibration: None,
         environment: Environment::detect(),
     };
     results.measure();

@@ -121,6 +121,8 @@ impl LoadTestResults {
             ..Resources::default()
         };
         self.cost = Cost::default();
+        // Another machine's generator is another.
+        self.calibration = None;
     }
 }
 

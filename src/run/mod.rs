@@ -22,6 +22,7 @@ use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, Reques
 use crate::environment::Environment;
 use crate::limits::{LimitError, ensure_open_files};
 use crate::message::Priority;
+use crate::result::calibration::Calibration;
 use crate::result::{
     Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, Verdict, WorkloadSummary,
 };
@@ -72,6 +73,8 @@ pub struct LoadPlan {
     pub in_flight: Option<Arc<InFlight>>,
     /// The id of the server's process, where it may be another's in the middle of the load; 0 while there is none.
     pub server_pid_now: Option<Arc<AtomicU32>>,
+    /// What the generator can do, where that is known.
+    pub calibration: Option<Box<Calibration>>,
 }
 
 impl LoadPlan {
@@ -90,6 +93,7 @@ impl LoadPlan {
             via: None,
             in_flight: None,
             server_pid_now: None,
+            calibration: None,
         }
     }
 }
@@ -201,7 +205,9 @@ where
     // Sampling begins when the connections are open, the load's own time later: after a wait for others, and a ramp.
     let before_s = (measured.started_at_unix_ns as f64 - watched.since_unix_ns as f64) / 1e9;
     series.samples.iter_mut().for_each(|sample| sample.t_s -= before_s);
-    Ok(gather(summary, shard, measured, series))
+    let mut results = gather(summary, shard, measured, series);
+    results.calibration.clone_from(&plan.calibration);
+    Ok(results)
 }
 
 /// Watches the resources from the moment the load starts.
@@ -313,6 +319,7 @@ fn gather(
             samples: series.samples,
         },
         criteria: Vec::new(),
+        calibration: None,
         environment: Environment::detect(),
     };
     results.measure();

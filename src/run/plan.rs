@@ -22,6 +22,7 @@ use crate::dialect::DialectKind;
 use crate::message::PerformanceStats;
 use crate::proxy::ProxyError;
 use crate::result::LoadTestResults;
+use crate::result::calibration::Calibration;
 use crate::server::{JournalError, read_journal};
 use crate::workload::Workload;
 
@@ -83,6 +84,8 @@ pub struct Venue {
     pub dialect: DialectKind,
     /// Bearer token for the handshake.
     pub token: Option<Token>,
+    /// What the generator can do, where that is known.
+    pub calibration: Option<Box<Calibration>>,
 }
 
 /// What executing a plan brought to light, a phase each.
@@ -303,6 +306,7 @@ impl Stage<'_> {
         let plan = LoadPlan {
             dialect: self.venue.dialect,
             token: self.venue.token.clone(),
+            calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload.clone(), peer)
         };
         let mut results = run_load(&plan, self.stop, observer)

@@ -317,6 +317,7 @@ impl Stage<'_> {
             request: load.request,
             priority: load.priority,
             token: self.venue.token.clone(),
+            calibration: self.venue.calibration.clone(),
             start_at_unix_ns,
             via: self.ways.via(load.route),
             in_flight,

@@ -96,9 +96,12 @@ impl Timed<'_> {
 }
 
 /// Why the generator or the machine, not the server, may have been the limit of a run (`cases.md`: other processes took
-/// more than a tenth of a core, or the send lateness's P99 is above a tenth of the limit).
+/// more than a tenth of a core, or the send lateness's P99 is above a tenth of the limit; and where it was calibrated: it was
+/// to offer more than it can).
 pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) -> Vec<String> {
     let mut doubts = Vec::new();
+    let calibration = run.calibration.as_ref();
+    doubts.extend(calibration.and_then(|known| known.exceeded_by(&run.workload, run.shard.of)));
     if let Some(foreign) = run.resources.foreign_cpu_cores.filter(|&cores| cores > limits.foreign_cpu_cores) {
         doubts.push(format!("other processes took {foreign:.2} cores"));
     }

@@ -291,6 +291,7 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             via: None,
             in_flight: None,
             server_pid_now: None,
+            calibration: None,
         };
         let shards: Vec<_> = [0, 1]
             .map(|index| {

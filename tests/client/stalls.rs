@@ -143,6 +143,7 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             via: None,
             in_flight: None,
             server_pid_now: None,
+            calibration: None,
         };
         let results = run_load(&plan, &Stop::default(), &mut ()).unwrap();
         let counts = &results.messages.counts;

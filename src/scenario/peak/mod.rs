@@ -215,6 +215,7 @@ impl<'a> Hunt<'a> {
         let plan = LoadPlan {
             dialect: self.venue.dialect,
             token: self.venue.token.clone(),
+            calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload, peer)
         };
         match run_load(&plan, self.stop, self.observer) {
