@@ -20,6 +20,7 @@ use floodline::units::{parse_bytes, parse_duration};
 use floodline::workload::{Offered, Workload};
 
 use super::exit::Failure;
+use super::load::SPARE_CONNECTIONS;
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
 use super::test::say;
@@ -84,8 +85,9 @@ fn plan(args: &CalibrateArgs, config: &HighVolumeConfig) -> anyhow::Result<Calib
     };
     let executable = std::env::current_exe().context("cannot find the floodline executable")?;
     let generator = generator_of(&executable).context("cannot read the floodline executable")?;
-    let null_server = ServerCommand { executable, args: vec!["--null".to_owned()] };
-    Ok(CalibrationPlan { workload: workload.validated()?, null_server, generator })
+    let connections = workload.connections.saturating_add(SPARE_CONNECTIONS);
+    let server = ServerCommand { executable, args: vec![format!("--max-connections={connections}")] };
+    Ok(CalibrationPlan { workload: workload.validated()?, server, generator })
 }
 
 fn failure(error: CalibrationError) -> Failure {

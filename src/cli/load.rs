@@ -30,7 +30,7 @@ use super::target::{self, TargetArgs};
 
 /// Connections that the own server allows beyond those of the load: the last ones may not be gone yet when a new one
 /// comes in their place.
-const SPARE_CONNECTIONS: u32 = 64;
+pub(super) const SPARE_CONNECTIONS: u32 = 64;
 
 /// Flags of `floodline load`; what is not given comes from the environment, floodline.toml, or the defaults.
 #[derive(Debug, Args)]

@@ -70,9 +70,6 @@ pub struct ServeArgs {
     /// Stop when standard input closes, and not at Ctrl-C: for a server that belongs to another process
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
-    /// Only answer, with next to no work: the peer of `floodline calibrate`
-    #[arg(long, hide = true)]
-    null: bool,
 }
 
 /// Serves until told to stop.
@@ -82,9 +79,6 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    if args.null {
-        return serve_null(args.listen);
-    }
     let until_stdin_closes = args.until_stdin_closes;
     let state = args.state.clone().unwrap_or_default();
     ensure_open_files(args.max_connections as u64 + SPARE_FILES).context("--max-connections")?;
@@ -121,24 +115,6 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
             bail!("{} connections were cut off before they had all their answers", summary.cut_off);
         }
         Ok(())
-    })
-}
-
-/// Answers with next to no work until standard input closes.
-fn serve_null(listen: SocketAddr) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(listen).await.context("--listen")?;
-        let url = format!("ws://{}/ws", listener.local_addr()?);
-        let listening = Listening { listening: url, pid: std::process::id() };
-        let mut out = std::io::stdout();
-        writeln!(out, "{}", serde_json::to_string(&listening)?)?;
-        out.flush()?;
-        tokio::select! {
-            served = floodline::calibration::null::serve(listener) => Ok(served?),
-            () = stdin_closed() => Ok(()),
-        }
     })
 }
 

@@ -31,13 +31,13 @@ pub fn summary(calibration: &Calibration) -> String {
         cores(calibration.ceiling_busiest_worker_cores),
     );
     if !generator_was_the_limit(calibration) {
-        let _ = writeln!(out, "                 the null server was the limit: the generator can do more");
+        let _ = writeln!(out, "                 the server was the limit: the generator can do more");
     }
     let _ = writeln!(
         out,
-        "  cost           {} a message, of the null server {}",
+        "  cost           {} a message, of the server {}",
         latency(calibration.client_cpu_us_per_message),
-        latency(calibration.peer_cpu_us_per_message),
+        latency(calibration.server_cpu_us_per_message),
     );
     let _ = writeln!(
         out,
@@ -98,7 +98,7 @@ mod tests {
     fn a_ceiling_of_the_peers_is_said_to_be_a_lower_bound() {
         let idle = Calibration { ceiling_busiest_worker_cores: Some(0.5), ..example() };
         assert!(line(&idle, 0).contains("ceiling at least 1,000,000 msg/s"), "{}", line(&idle, 0));
-        assert!(summary(&idle).contains("the null server was the limit"));
-        assert!(!summary(&example()).contains("the null server was the limit"));
+        assert!(summary(&idle).contains("the server was the limit"));
+        assert!(!summary(&example()).contains("the server was the limit"));
     }
 }

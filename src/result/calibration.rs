@@ -14,7 +14,7 @@ pub const CALIBRATION_SCHEMA: &str = "floodline.calibration/1";
 /// batches and has no timer to serve: an open loop pays for both, a tenth at most where neither is idle.
 pub const CEILING_SHARE: f64 = 0.9;
 
-/// What the generator can do against a peer that costs next to nothing.
+/// What the generator can do against our own server without processing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// [`CALIBRATION_SCHEMA`].
@@ -34,12 +34,12 @@ pub struct Calibration {
     /// The most messages a second that it sent and had answered, in a closed loop: the best of several loads, since
     /// whatever disturbs one can only make it less.
     pub ceiling_per_second: f64,
-    /// Cores that its busiest worker used then; well under 1, the peer was the limit, and the ceiling is higher.
+    /// Cores that its busiest worker used then; well under 1, the server was the limit, and the ceiling is higher.
     pub ceiling_busiest_worker_cores: Option<f64>,
     /// CPU microseconds a message then, of the generator.
     pub client_cpu_us_per_message: Option<f64>,
-    /// The same of the peer.
-    pub peer_cpu_us_per_message: Option<f64>,
+    /// The same of the server.
+    pub server_cpu_us_per_message: Option<f64>,
     /// How late messages leave at a rate that is no trouble.
     pub timer: TimerError,
     /// From send to answer with one message under way on one connection: below it nothing can be measured.
@@ -163,7 +163,7 @@ pub(crate) mod tests {
             ceiling_per_second: 1e6,
             ceiling_busiest_worker_cores: Some(1.0),
             client_cpu_us_per_message: Some(1.0),
-            peer_cpu_us_per_message: Some(0.5),
+            server_cpu_us_per_message: Some(0.5),
             timer: TimerError {
                 rate: 10_000.0,
                 pacer: "timer".to_owned(),
