@@ -101,7 +101,14 @@ impl Timed<'_> {
 pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) -> Vec<String> {
     let mut doubts = Vec::new();
     let calibration = run.calibration.as_ref();
-    doubts.extend(calibration.and_then(|known| known.exceeded_by(&run.workload, run.shard.of)));
+    let exceeded = calibration.and_then(|known| known.exceeded_by(&run.workload, run.shard.of));
+    // A worker that is busy at a rate that it was seen to offer with room to spare is held up by what it talks to, and one
+    // that spins is always busy. Of both the lateness tells whether they were on time.
+    let open_loop = run.workload.rate.is_some();
+    let fits = calibration.is_some_and(|known| known.fits(&run.workload, run.shard.of));
+    let vouched = open_loop && fits && exceeded.is_none();
+    let spins = open_loop && run.workload.pacer == "spin";
+    doubts.extend(exceeded);
     if let Some(foreign) = run.resources.foreign_cpu_cores.filter(|&cores| cores > limits.foreign_cpu_cores) {
         doubts.push(format!("other processes took {foreign:.2} cores"));
     }
@@ -110,7 +117,8 @@ pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) ->
     if let Some(late_us) = late_us.filter(|&late_us| late_us > late_from_us) {
         doubts.push(format!("the generator was late: send lateness P99 {}", units::latency_us(late_us)));
     }
-    if let Some(cores) = run.resources.busiest_worker_cores.filter(|&cores| cores > BUSY_CORES) {
+    let cores = run.resources.busiest_worker_cores.filter(|&cores| cores > BUSY_CORES);
+    if let Some(cores) = cores.filter(|_| !spins && !vouched) {
         doubts.push(format!("the generator's busiest worker used {cores:.2} of a core"));
     }
     doubts
@@ -190,6 +198,28 @@ mod tests {
             assert_eq!((outcome.verdict, &*outcome.measured), (Verdict::Fail, "none"));
             assert_eq!(outcome.evidence, ["why"]);
         }
+    }
+
+    #[test]
+    fn a_busy_worker_is_a_doubt_unless_it_spins_or_was_seen_to_do_more() {
+        let limit = Duration::from_secs(1);
+        let doubts = |edit: fn(&mut LoadTestResults)| {
+            let mut run = example::clean();
+            run.resources.busiest_worker_cores = Some(1.0);
+            run.calibration = Some(Box::new(crate::result::calibration::tests::example()));
+            edit(&mut run);
+            doubts(&Limits::default(), &run, limit)
+        };
+        let busy = ["the generator's busiest worker used 1.00 of a core"];
+        // The calibration is of 64 B on 10 connections, as the example is, and of a million messages a second.
+        assert_eq!(doubts(|_| {}), [""; 0]);
+        assert_eq!(doubts(|run| run.calibration = None), busy);
+        assert_eq!(doubts(|run| run.workload.connections = 11), busy);
+        assert_eq!(doubts(|run| run.workload.rate = None), busy);
+        assert_eq!(doubts(|run| (run.calibration, run.workload.pacer) = (None, "spin".to_owned())), [""; 0]);
+        // At a rate beyond what it can do the busy worker is told too.
+        let beyond = doubts(|run| run.workload.rate = Some(950_000.0));
+        assert!(beyond.len() == 2 && beyond[0].contains("own ceiling") && beyond[1] == busy[0], "{beyond:?}");
     }
 
     #[test]

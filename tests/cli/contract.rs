@@ -72,6 +72,7 @@ const RUN: &[Field] = &[
     ("/resources/client", OBJECT_OR_NULL),
     ("/resources/server", OBJECT_OR_NULL),
     ("/resources/foreign_cpu_cores", NUMBER_OR_NULL),
+    ("/calibration", OBJECT_OR_NULL),
     ("/environment/os", TEXT_OR_NULL),
     ("/environment/kernel", TEXT_OR_NULL),
     ("/environment/cpu", TEXT_OR_NULL),

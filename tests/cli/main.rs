@@ -17,4 +17,5 @@ mod servers;
 mod store;
 mod target;
 mod third_party;
+mod trust;
 mod usage;

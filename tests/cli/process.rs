@@ -23,6 +23,7 @@ pub fn floodline<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command 
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
+    command.env("FLOODLINE_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/not-calibrated"));
     command
 }
 
@@ -35,6 +36,7 @@ pub fn floodline_with_files(files: u32, args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
+    command.env("FLOODLINE_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/not-calibrated"));
     command
 }
 

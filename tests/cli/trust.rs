@@ -1,0 +1,260 @@
+//! The trust verdict: where the generator is the limit, a result is inconclusive and says why; where the server is, it
+//! fails. Verdicts are certain whatever the machine does: a limit of a microsecond on the median fails on any.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::contract::{self, count};
+use crate::process::{Finished, Running, Server, floodline, run, scratch};
+
+/// Fails on every machine, so that only whose fault it is decides the verdict.
+const IMPOSSIBLE: [&str; 2] = ["--limit", "p50=1us"];
+/// As much CPU of others as leaves a verdict alone.
+const QUIET_CORES: f64 = 0.1;
+
+/// A child that is killed when dropped, as a panic drops it too.
+struct Hog(std::process::Child);
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn load<'a>(rate: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let first = ["load", "--rate", rate, "--connections", "4", "--payload-bytes", "64", "--json", "-"];
+    first.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// Pinned to one core together with everything that it starts.
+fn pinned(command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
+    pinned.current_dir(env!("CARGO_TARGET_TMPDIR"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => pinned.env(name, value),
+            None => pinned.env_remove(name),
+        };
+    }
+    pinned
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
+    if Command::new("taskset").args(["-c", "0", "true"]).status().map_or(true, |status| !status.success()) {
+        // A machine without the tool, or one that does not give us its first core.
+        return;
+    }
+    let mut hog = Command::new("sh");
+    hog.args(["-c", "while :; do :; done"]);
+    let _hog = Hog(pinned(&hog).spawn().unwrap());
+    let args = load("2000", &["--duration", "2s", IMPOSSIBLE[0], IMPOSSIBLE[1]]);
+    let finished = Running::start(pinned(&floodline(args))).wait().expect(3);
+    let run = finished.json();
+    contract::check(&run);
+    assert_eq!(run["verdict"], "inconclusive");
+    assert!(run["resources"]["foreign_cpu_cores"].as_f64().unwrap() > QUIET_CORES, "{}", run["resources"]);
+    assert!(run["reasons"][0].as_str().unwrap().contains("other processes took"), "{}", run["reasons"]);
+}
+
+#[test]
+fn a_rate_beyond_all_ceilings_ends_on_time_and_is_inconclusive() {
+    for arrival in ["uniform", "poisson"] {
+        let rate = if arrival == "uniform" { "1e9" } else { "1e7" };
+        let args = load(rate, &["--duration", "1s", "--arrival", arrival, "--answer-timeout", "10s"]);
+        let finished = run(args).expect(3);
+        let run = finished.json();
+        contract::accounted(&run);
+        // Poisson: ten million expected, standard deviation 3,162.
+        let due = count(&run, "due") as f64;
+        assert!((due / rate.parse::<f64>().unwrap() - 1.0).abs() < 0.01, "{due}");
+        assert!(count(&run, "unsent") as f64 > 0.5 * due, "{}", run["messages"]);
+        assert_eq!((count(&run, "lost"), count(&run, "refused")), (0, 0));
+        // A second of load, half a second of grace, the answers: a minute allows for any machine. One by one, a thousand
+        // million instants take longer.
+        assert!(finished.took.as_secs() < 60, "{:?}", finished.took);
+    }
+}
+
+#[test]
+fn poisson_arrivals_faster_than_can_be_drawn_are_refused() {
+    run(load("1e9", &["--arrival", "poisson"])).expect(2).says(&["--rate", "10,000,000 msg/s", "uniform"]);
+}
+
+/// A server that is slow must fail; where the machine was busy it may be inconclusive, but must say that and nothing of
+/// the generator.
+fn assert_is_the_servers(what: &str, attempt: impl Fn() -> Finished) {
+    for _ in 0..3 {
+        let finished = attempt();
+        let run = finished.json();
+        contract::check(&run);
+        let quiet = run["resources"]["foreign_cpu_cores"].as_f64().is_none_or(|cores| cores <= QUIET_CORES);
+        if quiet {
+            let reasons = run["reasons"].to_string();
+            assert_eq!((&run["verdict"], finished.code), (&json!("fail"), Some(1)), "{what}: {reasons}");
+            return;
+        }
+        assert!(run["reasons"].to_string().contains("other processes took"), "{what}: {}", run["reasons"]);
+        assert_eq!(finished.code, Some(3), "{what}");
+    }
+}
+
+#[test]
+fn a_server_at_its_capacity_fails_and_is_not_excused() {
+    let server = Server::start(&["--processing-delay", "10ms", "--concurrency", "5"]);
+    let pid = server.running.pid().to_string();
+    // 2,000/s for a server that can do 500/s.
+    let args = ["--target", &server.url, "--pid", &pid, "--duration", "2s"];
+    assert_is_the_servers("capacity", || run(load("2000", &args)));
+}
+
+#[test]
+fn a_server_that_stalls_fails_and_is_not_excused() {
+    assert_is_the_servers("stall", || {
+        let server = Server::start(&["--fault", "stall=1s,at=500ms"]);
+        let pid = server.running.pid().to_string();
+        let args = ["--target", &server.url, "--pid", &pid, "--duration", "2s", "--limit", "p95=500ms"];
+        run(load("1000", &args))
+    });
+}
+
+#[test]
+fn a_server_that_reads_slowly_fails_and_is_not_excused() {
+    let server = Server::start(&[]);
+    let to = server.address().to_owned();
+    let rule = ["proxy", "--to", &to, "--rule", "slow-reader=1MiB/s,direction=to-server"];
+    let mut proxy = Running::start(floodline(rule));
+    let listening: Value = serde_json::from_str(&proxy.line()).unwrap();
+    let url = format!("ws://{}/ws", listening["listening"].as_str().unwrap());
+    let pid = server.running.pid().to_string();
+    // 16 MB/s on each of two connections for what reads 1 MiB/s: all buffers are soon full.
+    let args =
+        ["load", "--target", &url, "--pid", &pid, "--rate", "500", "--connections", "2", "--payload-bytes"];
+    let more = ["65536", "--duration", "2s", "--answer-timeout", "2s", "--json", "-"];
+    assert_is_the_servers("slow reader", || {
+        let finished = run(args.into_iter().chain(more));
+        assert!(count(&finished.json(), "unsent") > 0);
+        finished
+    });
+}
+
+/// A cache of its own for calibrations.
+struct Cache(PathBuf);
+
+impl Cache {
+    fn new(name: &str) -> Self {
+        let directory = scratch(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        Self(directory)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("calibrations.json")
+    }
+
+    fn run(&self, args: &[&str]) -> Finished {
+        let mut command = floodline(args);
+        command.env("FLOODLINE_CACHE", &self.0);
+        Running::start(command).wait()
+    }
+
+    /// Keeps one calibration, as `floodline calibrate` would have.
+    fn write(&self, calibration: &Value) {
+        std::fs::create_dir_all(&self.0).unwrap();
+        let kept = json!({"schema": "floodline.calibrations/1", "calibrations": [calibration]});
+        std::fs::write(self.file(), kept.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const CALIBRATE: [&str; 9] =
+    ["calibrate", "--stage", "300ms", "--connections", "4", "--payload-bytes", "64", "--json", "-"];
+
+#[test]
+fn a_calibration_tells_what_the_generator_can_do_and_is_kept_where_the_machine_was_quiet() {
+    let cache = Cache::new("calibrate");
+    let finished = cache.run(&CALIBRATE);
+    let calibration = finished.json();
+    assert_eq!(calibration["schema"], "floodline.calibration/1");
+    let positive = [
+        "/ceiling_per_second",
+        "/client_cpu_us_per_message",
+        "/timer/p50_us",
+        "/timer/p99_us",
+        "/timer/max_us",
+        "/latency_floor_us/p50",
+        "/latency_floor_us/p99",
+        "/generator/executable_bytes",
+    ];
+    for path in positive {
+        let value = calibration.pointer(path).and_then(Value::as_f64);
+        assert!(value.is_some_and(|value| value > 0.0), "{path}: {calibration}");
+    }
+    assert_eq!(
+        (&calibration["timer"]["rate"], &calibration["timer"]["pacer"]),
+        (&json!(10_000.0), &json!("timer"))
+    );
+    let foreign = calibration["foreign_cpu_cores"].as_f64();
+    let quiet = foreign.is_none_or(|cores| cores <= QUIET_CORES);
+    assert_eq!(finished.code, Some(if quiet { 0 } else { 3 }), "{}", finished.stderr);
+    assert_eq!(cache.file().exists(), quiet);
+    assert!(finished.stderr.contains(if quiet { "kept for a week" } else { "other processes took" }));
+}
+
+#[test]
+fn a_calibration_stands_beside_a_result_and_excuses_what_is_beyond_the_ceiling() {
+    let cache = Cache::new("beside");
+    let mut calibration = cache.run(&CALIBRATE).json();
+    calibration["ceiling_per_second"] = json!(1_000.0);
+    cache.write(&calibration);
+    let args = load("901", &["--duration", "500ms", IMPOSSIBLE[0], IMPOSSIBLE[1]]);
+    let finished = cache.run(&args).expect(3);
+    let run = finished.json();
+    assert_eq!(run["calibration"], calibration);
+    let reason = run["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("901 msg/s is more than 90.00 % of the generator's own ceiling"), "{reason}");
+    assert!(finished.stderr.contains("generator   ceiling"), "{}", finished.stderr);
+
+    // Another load's ceiling says nothing of this one, and is shown for what it is.
+    let other =
+        ["load", "--rate", "901", "--connections", "5", "--payload-bytes", "64", "--duration", "500ms"];
+    let finished = cache.run(&other);
+    assert!(finished.stdout.contains("ceiling") && finished.stdout.contains("(4 connections, 64 B)"));
+    assert!(!finished.stdout.contains("own ceiling"), "{}", finished.stdout);
+    // Nor does that of another number of workers.
+    let more = ["--duration", "500ms", "--workers", "7"];
+    assert_eq!(cache.run(&load("100", &more)).json()["calibration"], Value::Null);
+}
+
+#[test]
+fn a_calibration_that_holds_no_more_is_not_used_and_said_so() {
+    let cache = Cache::new("outdated");
+    let calibration = cache.run(&CALIBRATE).json();
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &str); 3] = [
+        (|known| known["measured_at_unix_ns"] = json!(1_700_000_000_000_000_000_u64), "days ago"),
+        (|known| known["generator"]["executable_crc32"] = json!(1), "another build"),
+        (|known| known["generator"]["cores"] = json!(1_000), "number of cores"),
+    ];
+    for (edit, why) in edits {
+        let mut outdated = calibration.clone();
+        edit(&mut outdated);
+        cache.write(&outdated);
+        let finished = cache.run(&load("100", &["--duration", "200ms"]));
+        assert_eq!(finished.json()["calibration"], Value::Null);
+        for part in ["the calibration is not used", why, "floodline calibrate"] {
+            assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
+        }
+    }
+    run(load("100", &["--duration", "200ms"])).expect(0);
+}
