@@ -7,6 +7,7 @@ mod hdr_base64;
 mod merge;
 pub mod peak;
 mod test;
+pub mod truth;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -8,6 +8,7 @@
 //! ceiling must be that of the work that a measurement does.
 
 pub mod cache;
+pub mod truth;
 
 use thiserror::Error;
 

@@ -8,18 +8,22 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use floodline::calibration::cache::{CalibrationCache, Known, generator_of};
+use floodline::calibration::truth::{self, TruthError};
 use floodline::calibration::{CalibrationError, CalibrationPlan, calibrate};
 use floodline::client::Stop;
 use floodline::clock::unix_now_ns;
 use floodline::config::{HighVolumeConfig, environment};
 use floodline::report::calibration as report;
 use floodline::report::json::JsonOutput;
+use floodline::report::truth as report_truth;
+use floodline::result::Verdict;
 use floodline::result::calibration::Calibration;
+use floodline::result::truth::TruthRow;
 use floodline::run::ServerCommand;
 use floodline::units::{parse_bytes, parse_duration};
 use floodline::workload::{Offered, Workload};
 
-use super::exit::Failure;
+use super::exit::{Failure, code_of};
 use super::load::SPARE_CONNECTIONS;
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
@@ -37,6 +41,9 @@ pub struct CalibrateArgs {
     /// How long each of the five loads takes, up to 5s
     #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "DURATION")]
     stage: Duration,
+    /// Instead: hold reported latencies against servers that delay by a known time, in about half a minute
+    #[arg(long, conflicts_with_all = ["payload_bytes", "connections", "stage"])]
+    truth: bool,
     /// Configuration file [default: floodline.toml in the current directory, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -59,6 +66,9 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, Failure> {
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
+    if args.truth {
+        return truth_table(&config, json, &stop);
+    }
     let mut progress = ProgressLine::default();
     progress.case("calibrate");
     let outcome = calibrate(&plan, &stop, &mut progress);
@@ -88,6 +98,51 @@ fn plan(args: &CalibrateArgs, config: &HighVolumeConfig) -> anyhow::Result<Calib
     let connections = workload.connections.saturating_add(SPARE_CONNECTIONS);
     let server = ServerCommand { executable, args: vec![format!("--max-connections={connections}")] };
     Ok(CalibrationPlan { workload: workload.validated()?, server, generator })
+}
+
+/// Expected against reported. What does not agree fails, unless others had the machine.
+fn truth_table(
+    config: &HighVolumeConfig,
+    json: Option<JsonOutput>,
+    stop: &Stop,
+) -> Result<ExitCode, Failure> {
+    let executable = std::env::current_exe().context("cannot find the floodline executable");
+    let server = ServerCommand { executable: executable.map_err(Failure::Usage)?, args: Vec::new() };
+    let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
+    say(&report_truth::head(), to_stdout).map_err(Failure::usage)?;
+    let mut table = Vec::new();
+    for case in truth::cases() {
+        let mut progress = ProgressLine::default();
+        progress.case("truth");
+        let outcome = truth::run(&case, &server, stop, &mut progress);
+        progress.clear();
+        let rows = outcome.map_err(|error| match error {
+            TruthError::Run(error) => Failure::from(error),
+            TruthError::Stopped => Failure::Interrupted,
+            error @ TruthError::Rate(_) => Failure::usage(error),
+        })?;
+        say(&report_truth::rows(&rows), to_stdout).map_err(Failure::usage)?;
+        table.extend(rows);
+    }
+    let wrong: Vec<_> = table.iter().filter(|row| row.agrees() == Some(false)).collect();
+    let disturbed =
+        |row: &&&TruthRow| row.foreign_cpu_cores.is_some_and(|cores| cores > config.limits.foreign_cpu_cores);
+    let verdict = match wrong.iter().filter(disturbed).count() {
+        _ if wrong.is_empty() => Verdict::Pass,
+        all if all == wrong.len() => Verdict::Inconclusive,
+        _ => Verdict::Fail,
+    };
+    let compared = table.iter().filter(|row| row.agrees().is_some()).count();
+    let last = format!(
+        "{}: {} of {compared} percentiles agree\n",
+        verdict.as_str().to_uppercase(),
+        compared - wrong.len()
+    );
+    say(&last, to_stdout).map_err(Failure::usage)?;
+    if let Some(json) = json {
+        json.write(&table).context("--json").map_err(Failure::Usage)?;
+    }
+    Ok(code_of(verdict))
 }
 
 fn failure(error: CalibrationError) -> Failure {

@@ -11,6 +11,7 @@ pub mod peak;
 pub mod plot;
 pub mod table;
 pub mod terminal;
+pub mod truth;
 
 /// A result made by hand, for the tests of the formats.
 #[cfg(test)]
