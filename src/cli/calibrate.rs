@@ -27,7 +27,7 @@ use super::exit::{Failure, code_of};
 use super::load::SPARE_CONNECTIONS;
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
-use super::test::say;
+use super::suite::say;
 
 /// Flags of `floodline calibrate`.
 #[derive(Debug, Args)]

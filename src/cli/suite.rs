@@ -64,12 +64,17 @@ impl SuiteArgs {
 impl Suite {
     /// The table goes to standard output, unless the JSON does.
     pub fn say(&self, text: &str) -> Result<(), Failure> {
-        if self.json.as_ref().is_some_and(JsonOutput::is_stdout) {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            return Ok(());
-        }
-        std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)
+        say(text, self.json.as_ref().is_some_and(JsonOutput::is_stdout)).map_err(Failure::usage)
     }
+}
+
+/// Text for people goes to standard output, unless the JSON does.
+pub fn say(text: &str, json_on_stdout: bool) -> std::io::Result<()> {
+    if json_on_stdout {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
+    std::io::stdout().write_all(text.as_bytes())
 }
 
 /// One file a load.
