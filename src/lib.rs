@@ -10,6 +10,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 8 | the command: `main.rs` and `cli/`, one file a subcommand · [`bench`](mod@bench): the Criterion glue |
+//! | 7 | [`selftest`]: the proof that every check can fail |
 //! | 6 | [`scenario`]: what must hold · [`calibration`]: what the generator itself can do |
 //! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines |
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
@@ -41,6 +42,7 @@ pub mod run;
 pub mod sampler;
 pub mod scenario;
 pub mod schedule;
+pub mod selftest;
 pub mod server;
 pub mod units;
 pub mod workload;

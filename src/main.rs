@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         cli::Command::Load(args) => cli::load::run(*args),
         cli::Command::Test(args) => cli::test::run(*args),
         cli::Command::Peak(args) => cli::peak::run(*args),
+        cli::Command::Selftest(args) => cli::selftest::run(&args),
         cli::Command::Proxy(args) => cli::proxy::run(&args),
         cli::Command::Merge(args) => cli::merge::run(&args),
         cli::Command::Report(args) => cli::report::run(&args),

@@ -6,6 +6,7 @@ pub mod calibration;
 mod hdr_base64;
 mod merge;
 pub mod peak;
+pub mod selftest;
 mod test;
 pub mod truth;
 

@@ -10,6 +10,7 @@ pub mod peak;
 mod progress;
 pub mod proxy;
 pub mod report;
+pub mod selftest;
 pub mod serve;
 mod signals;
 mod suite;
@@ -38,6 +39,8 @@ pub enum Command {
     Test(Box<test::TestArgs>),
     /// Search for the highest rate that holds the limits, confirm it, and offer a burst
     Peak(Box<peak::PeakArgs>),
+    /// Plant faults, and prove that every check fails by its own
+    Selftest(selftest::SelftestArgs),
     /// Put faults between any client and any server
     Proxy(proxy::ProxyArgs),
     /// Merge the JSON results of several shards into one

@@ -58,6 +58,16 @@ impl HighVolumeConfig {
         Self::from_layers(text, &env, profile)
     }
 
+    /// The sizes of `profile` with single keys set, such as `("latency.rate", "2000")`, validated. Each value is read as the
+    /// environment's would be; neither a file nor the environment is.
+    ///
+    /// # Errors
+    /// At the first key that is unknown, malformed, out of range or contradicts another.
+    pub fn with(profile: Profile, settings: &[(&str, &str)]) -> Result<Self, ConfigError> {
+        let env = settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+        Self::from_layers(None, &env, Some(profile))
+    }
+
     /// Checks every value and every pair again, after fields were set in code.
     ///
     /// # Errors

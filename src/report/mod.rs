@@ -9,6 +9,7 @@ pub mod junit;
 pub mod markdown;
 pub mod peak;
 pub mod plot;
+pub mod selftest;
 pub mod table;
 pub mod terminal;
 pub mod truth;

@@ -152,7 +152,7 @@ fn scalability(steps: &[(u32, &LoadTestResults)]) -> CriterionOutcome {
         format!("{each} each, contention {:.4}, coherency {:.2e}{peak}", fit.sigma, fit.kappa)
     };
     let measured = shown(fit.as_ref().ok(), text);
-    told("scalability", "told", measured, fit.err().map(|error| error.to_string()))
+    told("scalability", measured, fit.err().map(|error| error.to_string()))
 }
 
 /// What a connection weighs, by the peak of either side at the most connections against that at the fewest. It tells and
@@ -178,7 +178,7 @@ fn memory(steps: &[(u32, &LoadTestResults)]) -> CriterionOutcome {
     };
     let why = (!missing.is_empty()).then(why);
     let measured = format!("client {}, server {}", shown(client, |text| text), shown(server, |text| text));
-    told("memory_per_connection", "told", measured, why)
+    told("memory_per_connection", measured, why)
 }
 
 #[cfg(test)]

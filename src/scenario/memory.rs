@@ -227,7 +227,7 @@ fn resident(evidence: &Evidence) -> CriterionOutcome {
     let missing: Vec<&str> = phases.into_iter().filter(|phase| at(phase).is_none()).collect();
     let measured = phases.map(|phase| format!("{} {phase}", shown(at(phase), units::bytes)));
     let why = || format!("the server does not tell it: {}", missing.join(", "));
-    told("server_resident", "told", measured.join(", "), (!missing.is_empty()).then(why))
+    told("server_resident", measured.join(", "), (!missing.is_empty()).then(why))
 }
 
 #[cfg(test)]

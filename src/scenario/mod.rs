@@ -18,6 +18,7 @@ mod recovery;
 use crate::client::Stop;
 use crate::config::HighVolumeConfig;
 use crate::proxy::Injection;
+use crate::result::peak::PeakResults;
 use crate::result::{CaseResults, CriterionOutcome, Incident, PhaseRun, Verdict};
 use crate::run::plan::{
     Action, Evidence, Phase, PhaseEvidence, Plan, PlanError, PlanObserver, Venue, execute,
@@ -45,7 +46,21 @@ enum Body {
         judge: fn(&HighVolumeConfig, &Evidence) -> Vec<CriterionOutcome>,
     },
     /// What it does next depends on what it found.
-    Search(fn(&HighVolumeConfig, &Venue, &Stop, &mut dyn PlanObserver) -> Result<CaseResults, PlanError>),
+    Search {
+        /// Searches.
+        find: fn(&HighVolumeConfig, &Venue, &Stop, &mut dyn PlanObserver) -> Result<PeakResults, PlanError>,
+        /// What must hold.
+        judge: fn(&HighVolumeConfig, &mut PeakResults),
+    },
+}
+
+/// What a case brought to light, before anybody judged it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Findings {
+    /// Of a case whose phases are known beforehand.
+    Phases(Evidence),
+    /// Of the search for the peak.
+    Search(Box<PeakResults>),
 }
 
 /// All cases, in the order in which they run.
@@ -79,13 +94,42 @@ impl Case {
         stop: &Stop,
         observer: &mut dyn PlanObserver,
     ) -> Result<CaseResults, PlanError> {
-        let plan = match self.body {
-            Body::Planned { plan, .. } => plan(config),
-            Body::Search(search) => return search(config, venue, stop, observer),
+        Ok(self.conclude(config, self.find(config, venue, stop, observer)?))
+    }
+
+    /// Executes the case without judging it.
+    ///
+    /// # Errors
+    /// Where a phase could not take place.
+    pub fn find(
+        &self,
+        config: &HighVolumeConfig,
+        venue: &Venue,
+        stop: &Stop,
+        observer: &mut dyn PlanObserver,
+    ) -> Result<Findings, PlanError> {
+        match self.body {
+            Body::Planned { plan, .. } => execute(&plan(config), venue, stop, observer).map(Findings::Phases),
+            Body::Search { find, .. } => {
+                find(config, venue, stop, observer).map(|found| Findings::Search(Box::new(found)))
+            }
+        }
+    }
+
+    /// Judges what the case brought to light.
+    #[must_use]
+    pub fn conclude(&self, config: &HighVolumeConfig, findings: Findings) -> CaseResults {
+        let evidence = match (findings, self.body) {
+            (Findings::Search(mut found), Body::Search { judge, .. }) => {
+                judge(config, &mut found);
+                return CaseResults::from(*found);
+            }
+            (Findings::Phases(evidence), _) => evidence,
+            // Another case's findings show nothing of this one.
+            (Findings::Search(_), Body::Planned { .. }) => Evidence::default(),
         };
-        let evidence = execute(&plan, venue, stop, observer)?;
         let criteria = self.assess(config, &evidence);
-        Ok(CaseResults {
+        CaseResults {
             name: self.name.to_owned(),
             verdict: Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict)),
             reasons: criteria.iter().filter_map(load::reason).collect(),
@@ -95,17 +139,15 @@ impl Case {
                 .runs()
                 .map(|(name, run)| PhaseRun { phase: name.to_owned(), run: run.clone() })
                 .collect(),
-        })
+        }
     }
-}
 
-impl Case {
     /// Its phases; `None` where they depend on what is found.
     #[must_use]
     pub fn plan(&self, config: &HighVolumeConfig) -> Option<Plan> {
         match self.body {
             Body::Planned { plan, .. } => Some(plan(config)),
-            Body::Search(_) => None,
+            Body::Search { .. } => None,
         }
     }
 

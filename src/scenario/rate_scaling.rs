@@ -118,7 +118,7 @@ fn knee(config: &HighVolumeConfig, steps: &[(Rate, &LoadTestResults)]) -> Criter
         Ok(None) => ("follows every rate of the table".to_owned(), None),
         Err(error) => ("none".to_owned(), Some(error.to_string())),
     };
-    told("knee", "named", measured, missing)
+    told("knee", measured, missing)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What must hold over the whole search: the rate, the counts of the confirming runs, the burst.
 
-use super::super::criteria::{counted, shown};
+use super::super::criteria::{shown, told};
 use super::super::load::{connections_over, counting_over, without_a_word};
 use super::{BURST, CONFIRM};
 use crate::config::HighVolumeConfig;
@@ -22,7 +22,7 @@ pub(super) fn criteria(config: &HighVolumeConfig, found: &PeakResults) -> Vec<Cr
     if let Some(burst) = burst {
         criteria.push(CriterionOutcome { name: "burst_unanswered".to_owned(), ..without_a_word(&burst.run) });
     }
-    criteria.extend(told(found));
+    criteria.extend(told_of(found));
     criteria
 }
 
@@ -101,8 +101,8 @@ fn peak_rate(config: &HighVolumeConfig, found: &PeakResults) -> CriterionOutcome
 }
 
 /// What is told, and cannot fail.
-fn told(found: &PeakResults) -> Vec<CriterionOutcome> {
-    let told = |name: &str, measured: String| counted(name, "told".to_owned(), measured, true, []);
+fn told_of(found: &PeakResults) -> Vec<CriterionOutcome> {
+    let told = |name, measured| told(name, measured, None);
     let side = shown(found.limiting_side, |side| side.to_string());
     let above = found.peak.and_then(|peak| peak.not_held_rate);
     let above = above.map(|rate| format!(", {} did not hold", units::per_second(rate))).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::client::{ClientError, Stop};
 use crate::config::HighVolumeConfig;
 use crate::environment::Environment;
 use crate::result::peak::{BurstResults, PEAK_SCHEMA, PeakRate, PeakResults, RateTry, RepeatInterval};
-use crate::result::{CaseResults, LoadTestResults, PhaseRun, Verdict};
+use crate::result::{LoadTestResults, PhaseRun, Verdict};
 use crate::run::plan::{PlanError, PlanObserver, Venue};
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
 use crate::schedule::Arrival;
@@ -28,9 +28,7 @@ use crate::workload::{Offered, Target, Workload};
 pub(super) const CASE: Case = Case {
     name: "peak",
     question: "what is the highest rate that holds the limits, and what becomes of a burst?",
-    body: Body::Search(|config, venue, stop, observer| {
-        run(config, venue, stop, observer).map(CaseResults::from)
-    }),
+    body: Body::Search { find, judge: conclude },
 };
 
 /// "As fast as possible": all of the burst is due before the first answer can come.
@@ -61,11 +59,24 @@ pub fn burst(config: &HighVolumeConfig) -> Workload {
     }
 }
 
-/// Searches for the peak, confirms it, offers the burst. Ended early, it gives what was measured until then.
+/// Searches for the peak, confirms it, offers the burst, and judges what was found. Ended early, it gives what was
+/// measured until then.
 ///
 /// # Errors
 /// Where a load could not be offered at all.
 pub fn run(
+    config: &HighVolumeConfig,
+    venue: &Venue,
+    stop: &Stop,
+    observer: &mut dyn PlanObserver,
+) -> Result<PeakResults, PlanError> {
+    let mut found = find(config, venue, stop, observer)?;
+    conclude(config, &mut found);
+    Ok(found)
+}
+
+/// The same, not judged yet.
+fn find(
     config: &HighVolumeConfig,
     venue: &Venue,
     stop: &Stop,
@@ -81,7 +92,7 @@ pub fn run(
     let burst = burst.map(|burst| burst_results(&burst.run));
     let Hunt { tries, runs, .. } = hunt;
     let interrupted = stop.is_stopped();
-    let mut found = PeakResults {
+    Ok(PeakResults {
         schema: PEAK_SCHEMA.to_owned(),
         verdict: Verdict::Pass,
         reasons: Vec::new(),
@@ -96,11 +107,14 @@ pub fn run(
         criteria: Vec::new(),
         runs,
         environment: Environment::detect(),
-    };
-    found.criteria = judge::criteria(config, &found);
+    })
+}
+
+/// Writes criteria, verdict and reasons into what was found.
+fn conclude(config: &HighVolumeConfig, found: &mut PeakResults) {
+    found.criteria = judge::criteria(config, found);
     found.verdict = Verdict::of_all(found.criteria.iter().map(|criterion| criterion.verdict));
     found.reasons = found.criteria.iter().filter_map(reason).collect();
-    Ok(found)
 }
 
 /// The search under way.

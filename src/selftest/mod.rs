@@ -1,0 +1,198 @@
+//! The proof that every check can fail: for each criterion of each case something that is done wrong on purpose, and what
+//! must come of it.
+//!
+//! Every case runs once with nothing wrong, and nothing may fail. Then once for each fault of its [table](ALL): its
+//! criteria must fail, with the count that was planted, and no other may. A fault is one of our own server, or, for what no
+//! server can do wrong (a generator that offered too little, statistics with a gap), one of the evidence: that of the run
+//! in which nothing was wrong, edited and judged again.
+
+mod backpressure;
+mod compare;
+mod connection_scaling;
+mod delivery;
+mod latency;
+mod matrix;
+mod memory;
+mod ordering;
+mod peak;
+mod planted;
+mod rate_scaling;
+mod recovery;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use thiserror::Error;
+
+use crate::client::Stop;
+use crate::config::{ConfigError, HighVolumeConfig, Profile};
+use crate::dialect::DialectKind;
+use crate::result::CriterionOutcome;
+use crate::result::selftest::{Outcome, RowResult};
+use crate::run::plan::{PlanError, PlanObserver, Venue};
+use crate::run::{Peer, ServerCommand};
+use crate::scenario::{self, Case, Findings};
+
+pub use matrix::{Stray, strays};
+pub use planted::{Expected, Planted, Proof, Role, Wrong};
+
+/// The faults of each case, in the order of the cases.
+pub const ALL: [&Proof; 9] = [
+    &rate_scaling::PROOF,
+    &ordering::PROOF,
+    &delivery::PROOF,
+    &backpressure::PROOF,
+    &latency::PROOF,
+    &connection_scaling::PROOF,
+    &memory::PROOF,
+    &recovery::PROOF,
+    &peak::PROOF,
+];
+
+/// One thing to show: of a case, with one fault or with none.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The case, with all its faults.
+    pub proof: &'static Proof,
+    /// What is done wrong.
+    pub planted: &'static Planted,
+}
+
+/// All rows, those of each case with the healthy one first.
+pub fn rows() -> impl Iterator<Item = Row> {
+    ALL.into_iter().flat_map(|proof| {
+        let planted = std::iter::once(&planted::HEALTHY).chain(proof.faults);
+        planted.map(move |planted| Row { proof, planted })
+    })
+}
+
+/// The rows whose case or fault has one of these names; all of them where no name is given.
+///
+/// # Errors
+/// Where there is none of one of the names: that one.
+pub fn selected(names: &[String]) -> Result<Vec<Row>, String> {
+    let has = |row: &Row, name: &str| row.proof.case == name || row.planted.name == name;
+    if let Some(unknown) = names.iter().find(|name| !rows().any(|row| has(&row, name))) {
+        return Err(unknown.clone());
+    }
+    Ok(rows().filter(|row| names.is_empty() || names.iter().any(|name| has(row, name))).collect())
+}
+
+/// A row could not be run.
+#[derive(Debug, Error)]
+pub enum SelftestError {
+    /// The table names a case that there is not.
+    #[error("no case is named `{0}`")]
+    Case(&'static str),
+    /// The settings of the table do not fit each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A phase could not take place.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Runs rows, one at a time, because what times something must be alone on the machine.
+#[derive(Debug)]
+pub struct Selftest {
+    executable: PathBuf,
+    /// What the last case brought to light with nothing wrong: to be edited by the faults of its evidence.
+    healthy: Option<(&'static str, Findings)>,
+}
+
+impl Selftest {
+    /// One whose servers are started from this `floodline` executable.
+    #[must_use]
+    pub fn new(executable: PathBuf) -> Self {
+        Self { executable, healthy: None }
+    }
+
+    /// Runs one row, and once more where the machine left the first try in doubt.
+    ///
+    /// # Errors
+    /// Where the case could not take place.
+    pub fn run(
+        &mut self,
+        row: Row,
+        stop: &Stop,
+        observer: &mut dyn PlanObserver,
+    ) -> Result<RowResult, SelftestError> {
+        let begun = Instant::now();
+        let mut result = compare::judged(row, &self.criteria(row, stop, observer)?);
+        if result.outcome == Outcome::Inconclusive {
+            // The evidence of a doubtful healthy run is doubtful too.
+            self.healthy = None;
+            result = compare::judged(row, &self.criteria(row, stop, observer)?);
+        }
+        result.took_s = begun.elapsed().as_secs_f64();
+        Ok(result)
+    }
+
+    fn criteria(
+        &mut self,
+        row: Row,
+        stop: &Stop,
+        observer: &mut dyn PlanObserver,
+    ) -> Result<Vec<CriterionOutcome>, SelftestError> {
+        let case = row.case()?;
+        let config = row.config()?;
+        let findings = match row.planted.wrong {
+            Wrong::Server(args) => case.find(&config, &self.venue(args), stop, observer)?,
+            Wrong::Nothing => self.healthy(row, case, &config, stop, observer)?.clone(),
+            Wrong::Phases(edit) => {
+                let mut findings = self.healthy(row, case, &config, stop, observer)?.clone();
+                if let Findings::Phases(evidence) = &mut findings {
+                    edit(evidence);
+                }
+                findings
+            }
+            Wrong::Search(edit) => {
+                let mut findings = self.healthy(row, case, &config, stop, observer)?.clone();
+                if let Findings::Search(found) = &mut findings {
+                    edit(found);
+                }
+                findings
+            }
+        };
+        Ok(case.conclude(&config, findings).criteria)
+    }
+
+    /// What the case of `row` brings to light with nothing wrong; run only where the last row did not need it too.
+    fn healthy(
+        &mut self,
+        row: Row,
+        case: &Case,
+        config: &HighVolumeConfig,
+        stop: &Stop,
+        observer: &mut dyn PlanObserver,
+    ) -> Result<&Findings, SelftestError> {
+        let known = self.healthy.take().filter(|(name, _)| *name == row.proof.case);
+        let findings = match known {
+            Some((_, findings)) => findings,
+            None => case.find(config, &self.venue(&[]), stop, observer)?,
+        };
+        Ok(&self.healthy.insert((row.proof.case, findings)).1)
+    }
+
+    fn venue(&self, args: &[&str]) -> Venue {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let peer = Peer::Own(ServerCommand { executable: self.executable.clone(), args });
+        Venue { peer, dialect: DialectKind::default(), token: None }
+    }
+}
+
+impl Row {
+    fn case(self) -> Result<&'static Case, SelftestError> {
+        scenario::by_name(self.proof.case).ok_or(SelftestError::Case(self.proof.case))
+    }
+
+    /// The smallest size, and smaller still where that shows as much.
+    fn config(self) -> Result<HighVolumeConfig, SelftestError> {
+        let settings: Vec<(&str, &str)> =
+            self.proof.settings.iter().chain(self.planted.settings).copied().collect();
+        Ok(HighVolumeConfig::with(Profile::Smoke, &settings)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
