@@ -28,7 +28,7 @@ use crate::workload::Workload;
 
 /// How often live bytes are read during a watched load: often enough for a slope over a short load, seldom enough that
 /// reading them (16 ms where the heap has many holes) does not show in the latency.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// A case's phases against one server.
 #[derive(Debug, Clone, Default)]
@@ -154,6 +154,11 @@ impl Evidence {
     pub fn runs(&self) -> impl Iterator<Item = (&str, &LoadTestResults)> {
         self.phases.iter().flat_map(PhaseEvidence::runs)
     }
+
+    /// The same, to be edited.
+    pub fn runs_mut(&mut self) -> impl Iterator<Item = (&str, &mut LoadTestResults)> {
+        self.phases.iter_mut().flat_map(PhaseEvidence::runs_mut)
+    }
 }
 
 impl PhaseEvidence {
@@ -168,6 +173,13 @@ impl PhaseEvidence {
         let of_phase = self.run.as_deref().map(|run| (&*self.name, run));
         let of_scene = self.scene.iter().flat_map(|scene| &scene.runs);
         of_phase.into_iter().chain(of_scene.map(|named| (&*named.name, &*named.run)))
+    }
+
+    /// The same, to be edited.
+    pub fn runs_mut(&mut self) -> impl Iterator<Item = (&str, &mut LoadTestResults)> {
+        let of_phase = self.run.as_deref_mut().map(|run| (&*self.name, run));
+        let of_scene = self.scene.iter_mut().flat_map(|scene| &mut scene.runs);
+        of_phase.into_iter().chain(of_scene.map(|named| (&*named.name, &mut *named.run)))
     }
 }
 

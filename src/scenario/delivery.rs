@@ -9,11 +9,11 @@ use super::{Body, Case, flag, workload};
 use crate::config::{DeliveryConfig, HighVolumeConfig};
 use crate::dialect::RequestKind;
 use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Share};
-use crate::proxy::Action as Done;
+use crate::proxy::{Action as Done, Injection};
 use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::retry::{PingPolicy, RetryPolicy};
 use crate::run::plan::{Action, Evidence, Phase, Plan};
-use crate::run::scene::{Load, Route, Scene, SceneEvidence};
+use crate::run::scene::{Injected, Load, Route, Scene, SceneEvidence};
 use crate::schedule::mix;
 use crate::units;
 use crate::workload::{Offered, Workload};
@@ -35,6 +35,15 @@ const CUTS: [Cut; 3] = [
     Cut::Rst,
 ];
 
+/// Before each kill no answer gets through for so long: they die with the server, as those do that are still under way,
+/// and what was processed is sent again to one that was not there then. At 50 msg/s these are 10 messages; without them a
+/// server that forgets is found out by chance only, for the instant between commit and answer is short.
+const UNHEARD: Duration = Duration::from_millis(200);
+/// That is over so long before the kill: the answers to those who come back must get through.
+const UNHEARD_UNTIL: Duration = Duration::from_millis(20);
+/// So long after it all connections are cut: where the server is not ours to kill, nothing was heard for nothing.
+const CUT_AFTER: Duration = Duration::from_millis(50);
+
 fn plan(config: &HighVolumeConfig) -> Plan {
     let case = &config.delivery;
     let retrying = Workload {
@@ -51,8 +60,8 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     let load = Load { request: RequestKind::UserMessage, route: Route::Faulty, ..Load::new(LOAD, retrying) };
     let scene = Scene {
         loads: vec![load],
-        rules: rules(case, config.load.seed),
-        kills: (1..=case.kills).map(|n| case.kill_period * n).collect(),
+        rules: rules(case, config.load.seed).into_iter().chain(unheard(case)).collect(),
+        kills: kills(case).collect(),
         ..Scene::default()
     };
     Plan {
@@ -69,6 +78,26 @@ pub(super) fn pings(config: &HighVolumeConfig) -> PingPolicy {
 
 fn load_span(case: &DeliveryConfig) -> Duration {
     Duration::from_secs_f64(case.messages as f64 / case.rate.as_per_second())
+}
+
+fn kills(case: &DeliveryConfig) -> impl Iterator<Item = Duration> {
+    (1..=case.kills).map(|n| case.kill_period * n)
+}
+
+/// Before each kill no answer is heard, and after it nobody waits for one.
+fn unheard(case: &DeliveryConfig) -> Vec<Rule> {
+    let of_kill = |at: Duration| {
+        let length = UNHEARD.saturating_sub(UNHEARD_UNTIL).min(at);
+        let silent =
+            Schedule { from: at.saturating_sub(UNHEARD), length: Some(length), ..Schedule::default() };
+        let cut = Schedule { from: at + CUT_AFTER, ..Schedule::default() };
+        [(Fault::Silence { direction: Direction::ToClient }, silent), (Fault::Drop(Cut::Fin), cut)]
+    };
+    // A silence of more than nothing, and a drop, contradict no schedule.
+    kills(case)
+        .flat_map(of_kill)
+        .filter_map(|(fault, schedule)| Rule::new(fault, Scope::All, schedule, 0).ok())
+        .collect()
 }
 
 /// Before each kill, and after the last, each kind of cut once, at a moment that the seed decides.
@@ -210,13 +239,23 @@ fn injected(config: &HighVolumeConfig, evidence: &Evidence, scene: &SceneEvidenc
         });
         of_cut.count()
     };
+    let unheard = |injected: &&Injected| {
+        let Injection { rule, action, .. } = &injected.injection;
+        matches!(rule.fault(), Fault::Silence { .. }) && *action == Done::Began
+    };
+    let unheard = scene.injections.iter().filter(unheard).count();
     let cuts = CUTS.map(hit);
     let (kills, wanted) = (scene.kills.len(), config.delivery.kills as usize);
     let name = "faults_injected";
     let limit = format!("every kind of cut, {wanted} kills");
-    let measured = format!("{} + {} + {} cuts, {kills} kills", cuts[0], cuts[1], cuts[2]);
-    if cuts.contains(&0) {
-        let evidence = vec!["a kind of cut met no connection: nothing was shown of it".to_owned()];
+    let measured = format!("{} + {} + {} cuts, {kills} kills, {unheard} unheard", cuts[0], cuts[1], cuts[2]);
+    let nothing_shown = match (cuts.contains(&0), unheard) {
+        (true, _) => Some("a kind of cut met no connection: nothing was shown of it"),
+        (false, 0) if wanted > 0 => Some("all answers were heard before the kills: no memory was asked for"),
+        (false, _) => None,
+    };
+    if let Some(why) = nothing_shown {
+        let evidence = vec![why.to_owned()];
         let verdict = Verdict::Inconclusive;
         return CriterionOutcome { name: name.to_owned(), limit, measured, verdict, evidence };
     }
@@ -237,10 +276,9 @@ mod tests {
     use super::super::testing::{assert_fails, judged, named, run, seen};
     use super::*;
     use crate::ledger::Counts;
-    use crate::proxy::Injection;
     use crate::result::{ConnectionSummary, Outage};
     use crate::run::plan::PhaseEvidence;
-    use crate::run::scene::{Injected, Kill, NamedRun};
+    use crate::run::scene::{Kill, NamedRun};
     use std::collections::BTreeMap;
 
     /// 5,000 messages over 20 connections, each cut once, everything as it should be.
@@ -268,16 +306,17 @@ mod tests {
             resent: 1,
         };
         run.outages = (0..20).map(outage).collect();
-        let injected = |(n, cut): (u64, Cut)| {
-            let rule = Rule::new(Fault::Drop(cut), Scope::All, Schedule::default(), 0).unwrap();
-            let action = if cut == Cut::Rst { Done::Reset } else { Done::Cut };
+        let injected = |(n, (fault, action)): (u64, (Fault, Done))| {
+            let rule = Rule::new(fault, Scope::All, Schedule::default(), 0).unwrap();
             let injection =
                 Injection { rule_id: n, rule, connection: n, at_ns: 0, unix_ns: 0, action, bytes: 0 };
             Injected { at_s: 5.0, injection }
         };
+        let done = |cut| (Fault::Drop(cut), if cut == Cut::Rst { Done::Reset } else { Done::Cut });
+        let unheard = (Fault::Silence { direction: Direction::ToClient }, Done::Began);
         let scene = SceneEvidence {
             kills: [30.0, 60.0, 90.0].map(|at_s| Kill { at_s, back_at_s: at_s + 0.1 }).to_vec(),
-            injections: (0..).zip(CUTS).map(injected).collect(),
+            injections: (0..).zip(CUTS.map(done).into_iter().chain([unheard])).map(injected).collect(),
             ..SceneEvidence::default()
         };
         let ids = (0..20).flat_map(|c| (0..250).map(move |n| (format!("r-0-{c}-{n}"), 1)));
@@ -396,8 +435,10 @@ mod tests {
 
     #[test]
     fn faults_that_did_not_take_place_show_nothing() {
-        let criteria = with(|(_, scene, _)| drop(scene.injections.remove(1)));
-        assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"]);
+        for n in 0..=CUTS.len() {
+            let criteria = with(|(_, scene, _)| drop(scene.injections.remove(n)));
+            assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"], "{n}");
+        }
         assert_fails(&with(|(_, scene, _)| _ = scene.kills.pop()), &["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| scene.kills.clear()), &["faults_injected"]);
     }
@@ -414,5 +455,18 @@ mod tests {
             assert!(from <= at && at <= to, "{rule}");
         }
         assert_ne!(rules, super::rules(&config.delivery, 2));
+    }
+
+    #[test]
+    fn before_each_kill_answers_die_with_the_server_and_nobody_waits_for_them() {
+        let config = HighVolumeConfig::for_profile(crate::config::Profile::Full);
+        let rules: Vec<String> = unheard(&config.delivery).iter().map(ToString::to_string).collect();
+        let of_kill = |at_ms: u64| {
+            [
+                format!("silence=to-client,from={}ms,for=180ms", at_ms - 200),
+                format!("drop=fin,from={}ms", at_ms + 50),
+            ]
+        };
+        assert_eq!(rules, [30_000, 60_000, 90_000].map(of_kill).concat());
     }
 }

@@ -9,7 +9,7 @@ use crate::analysis::{Confidence, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
 use crate::dialect::RequestKind;
 use crate::result::{CriterionOutcome, Resources};
-use crate::run::plan::{Action, Evidence, MemorySample, Phase, PhaseEvidence, Plan};
+use crate::run::plan::{Action, Evidence, MemorySample, Phase, PhaseEvidence, Plan, WATCH_EVERY};
 use crate::run::scene::{Load, Scene};
 use crate::sampler::ProcessSummary;
 use crate::units;
@@ -100,12 +100,14 @@ fn warm<'a>(config: &HighVolumeConfig, evidence: &'a Evidence) -> impl Iterator<
     watched.filter(move |sample| warm_s.contains(&sample.t_s))
 }
 
-/// The share of the load after its warm-up between the first sample and the last.
+/// The share of the load after its warm-up that samples stand for, each for the time until the next one is due: with none
+/// of them missing, up to one such time is before the first, and up to one after the last.
 fn covered(config: &HighVolumeConfig, evidence: &Evidence) -> Option<f64> {
     let load_s = evidence.run("load")?.offered_for_s - config.memory.warm_up.as_secs_f64();
     let first_s = warm(config, evidence).next()?.t_s;
     let last_s = warm(config, evidence).last()?.t_s;
-    (load_s > 0.0).then(|| ((last_s - first_s) / load_s).min(1.0))
+    let seen_s = last_s - first_s + WATCH_EVERY.as_secs_f64();
+    (load_s > 0.0).then(|| (seen_s / load_s).min(1.0))
 }
 
 /// What is missing of the statistics; empty where nothing is.

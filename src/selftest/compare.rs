@@ -37,7 +37,7 @@ pub(super) fn judged(row: Row, criteria: &[CriterionOutcome]) -> RowResult {
         name: row.planted.name.to_owned(),
         wrong: match row.planted.wrong {
             Wrong::Server(args) => args.iter().map(|&arg| arg.to_owned()).collect(),
-            Wrong::Nothing | Wrong::Phases(_) | Wrong::Search(_) => Vec::new(),
+            _ => Vec::new(),
         },
         settings: row.proof.settings.iter().chain(row.planted.settings).map(owned).collect(),
         outcome,

@@ -11,7 +11,7 @@ pub(super) const PROOF: Proof = Proof {
         ("load.ramp", "0"),
         ("load.answer_timeout", "300ms"),
     ],
-    faults: &[
+    faults: &[&[
         Planted::server("refuses-the-200th", &["--fault=refuse-connection=200"]).fails(&[
             by("connections").measuring("259").naming(&["at 250"]),
             follows("lowest_share@250", "it got no answer at all"),
@@ -19,11 +19,8 @@ pub(super) const PROOF: Proof = Proof {
             may("fairness@250", "it got no answer at all"),
             may("achieved_rate@250", "its share was never sent"),
         ]),
-        Planted::server("loses-answers", &["--fault=lose-answers=1,among=100,seed=7"]).fails(&[
-            by("lost").measuring("1"),
-            follows("achieved_rate@10", "of 100 messages each is 1 %, and 99 are enough"),
-            may("lowest_share@10", "it got one of ten less"),
-        ]),
+        Planted::server("loses-answers", &["--fault=lose-answers=1,among=100,seed=7"])
+            .fails(&[by("lost").measuring("1"), may("lowest_share@10", "it got one of ten less")]),
         Planted::server("swaps-answers", &["--fault=swap-answers=3,among=90,seed=7"])
             .fails(&[by("reordered").measuring("3")]),
         Planted::server("repeats-answers", &["--fault=repeat-answers=3,among=90,seed=7"])
@@ -35,7 +32,7 @@ pub(super) const PROOF: Proof = Proof {
         Planted::server("alters-answers", &["--fault=alter-answers=3,among=90,seed=7"])
             .fails(&[by("corrupted").measuring("3")]),
         Planted::server("can-do-2000-a-second", &["--processing-delay=10ms", "--concurrency=20"])
-            .with(&[("connections", "10, 50, 250"), ("load.answer_timeout", "10s")])
+            .with(&[("connections", "10, 50, 100, 150, 250"), ("load.answer_timeout", "10s")])
             .fails(&[by("achieved_rate@250"), by("slope"), by("r_squared"), by("latency_p95_of_each@250")]),
         Planted::evidence("loses-a-step", |evidence| evidence.phases.retain(|phase| phase.name != "10"))
             .fails(&[
@@ -43,5 +40,5 @@ pub(super) const PROOF: Proof = Proof {
                 follows("slope", "one number of connections makes no line"),
                 follows("r_squared", "one number of connections makes no line"),
             ]),
-    ],
+    ]],
 };

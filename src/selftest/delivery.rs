@@ -7,16 +7,16 @@ use crate::run::plan::Evidence;
 pub(super) const PROOF: Proof = Proof {
     case: "delivery",
     settings: &[
-        // 2 s at 50 msg/s, killed once in the middle.
+        // 2 s at 50 msg/s, killed once.
         ("delivery.messages", "100"),
-        ("delivery.kill_period", "1s"),
+        ("delivery.kill_period", "1200ms"),
         ("delivery.kills", "1"),
-        ("load.answer_timeout", "1s"),
+        ("load.answer_timeout", "700ms"),
     ],
-    faults: &[
-        Planted::server("loses-answers", &["--fault=lose-answers=3,among=20,seed=7"])
-            .fails(&[by("lost").measuring("3"), follows("unanswered", NO_ANSWER).measuring("3")]),
-        Planted::server("misnames-answers", &["--fault=misname-answers=1,among=20,seed=7"]).fails(&[
+    faults: &[&[
+        Planted::server("loses-answers", &["--fault=lose-answers=2,among=10,seed=7"])
+            .fails(&[by("lost").measuring("2"), follows("unanswered", NO_ANSWER).measuring("2")]),
+        Planted::server("misnames-answers", &["--fault=misname-answers=1,among=10,seed=7"]).fails(&[
             by("foreign").measuring("1"),
             follows("lost", "the answer went to a message that was never sent").measuring("1"),
             follows("unanswered", NO_ANSWER).measuring("1"),
@@ -65,7 +65,7 @@ pub(super) const PROOF: Proof = Proof {
             scenes.for_each(|scene| scene.runs.clear());
         })
         .fails(&[by("missing_phases").measuring("1")]),
-    ],
+    ]],
 };
 
 const NO_ANSWER: &str = "what is lost has no answer";

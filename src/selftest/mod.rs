@@ -61,7 +61,7 @@ pub struct Row {
 /// All rows, those of each case with the healthy one first.
 pub fn rows() -> impl Iterator<Item = Row> {
     ALL.into_iter().flat_map(|proof| {
-        let planted = std::iter::once(&planted::HEALTHY).chain(proof.faults);
+        let planted = std::iter::once(&planted::HEALTHY).chain(proof.faults.iter().copied().flatten());
         planted.map(move |planted| Row { proof, planted })
     })
 }
@@ -138,19 +138,9 @@ impl Selftest {
         let config = row.config()?;
         let findings = match row.planted.wrong {
             Wrong::Server(args) => case.find(&config, &self.venue(args), stop, observer)?,
-            Wrong::Nothing => self.healthy(row, case, &config, stop, observer)?.clone(),
-            Wrong::Phases(edit) => {
+            evidence => {
                 let mut findings = self.healthy(row, case, &config, stop, observer)?.clone();
-                if let Findings::Phases(evidence) = &mut findings {
-                    edit(evidence);
-                }
-                findings
-            }
-            Wrong::Search(edit) => {
-                let mut findings = self.healthy(row, case, &config, stop, observer)?.clone();
-                if let Findings::Search(found) = &mut findings {
-                    edit(found);
-                }
+                edit(&mut findings, evidence);
                 findings
             }
         };
@@ -191,6 +181,24 @@ impl Row {
         let settings: Vec<(&str, &str)> =
             self.proof.settings.iter().chain(self.planted.settings).copied().collect();
         Ok(HighVolumeConfig::with(Profile::Smoke, &settings)?)
+    }
+}
+
+/// Does the wrong thing to what was brought to light with nothing wrong.
+fn edit(findings: &mut Findings, wrong: Wrong) {
+    match (wrong, findings) {
+        (Wrong::Phases(edit), Findings::Phases(evidence)) => edit(evidence),
+        (Wrong::Search(edit), Findings::Search(found)) => edit(found),
+        (Wrong::LastRun(edit), Findings::Phases(evidence)) => {
+            let last = evidence.runs_mut().last();
+            last.into_iter().for_each(|(_, run)| edit(run));
+        }
+        (Wrong::LastRun(edit), Findings::Search(found)) => {
+            found.runs.last_mut().into_iter().for_each(|last| edit(&mut last.run));
+        }
+        (Wrong::Nothing | Wrong::Server(_), _)
+        | (Wrong::Phases(_), Findings::Search(_))
+        | (Wrong::Search(_), Findings::Phases(_)) => {}
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) const PROOF: Proof = Proof {
         ("ordering.parallel_connections", "2"),
         ("load.answer_timeout", "300ms"),
     ],
-    faults: &[
+    faults: &[&[
         Planted::server("swaps-answers", &["--fault=swap-answers=3,among=190,seed=7"]).fails(&[by(
             "reordered",
         )
@@ -56,7 +56,7 @@ pub(super) const PROOF: Proof = Proof {
             evidence.phases.retain(|phase| phase.name != "unpaced")
         })
         .fails(&[by("missing_phases").measuring("1").naming(&["no evidence of phase `unpaced`"])]),
-    ],
+    ]],
 };
 
 const NO_ANSWER: &str = "what is lost has no answer";

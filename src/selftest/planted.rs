@@ -1,5 +1,6 @@
 //! What a fault is, and what must come of it, as data.
 
+use crate::result::LoadTestResults;
 use crate::result::peak::PeakResults;
 use crate::run::plan::Evidence;
 
@@ -10,8 +11,8 @@ pub struct Proof {
     pub case: &'static str,
     /// Keys of the configuration and their values, on top of the smallest profile: to take as little time as shows as much.
     pub settings: &'static [(&'static str, &'static str)],
-    /// What is done wrong, one thing at a time.
-    pub faults: &'static [Planted],
+    /// What is done wrong, one thing at a time, in groups.
+    pub faults: &'static [&'static [Planted]],
 }
 
 /// One thing that is done wrong, and what must come of it.
@@ -36,6 +37,8 @@ pub enum Wrong {
     Server(&'static [&'static str]),
     /// In the evidence of a case whose phases are known beforehand.
     Phases(fn(&mut Evidence)),
+    /// In the result of the case's last load.
+    LastRun(fn(&mut LoadTestResults)),
     /// In what the search for the peak found.
     Search(fn(&mut PeakResults)),
 }
@@ -67,6 +70,22 @@ pub enum Role {
 /// Nothing is done wrong, and nothing fails.
 pub(super) const HEALTHY: Planted = Planted::new("healthy", Wrong::Nothing);
 
+/// What is counted wrong, for the cases whose counts are those of `ordering`: that a server's fault leads to them is shown
+/// there, so that it is enough to show here that they are judged.
+pub(super) const MISCOUNTED: [Planted; 6] = [
+    Planted::last_run("a-message-lost", |run| run.messages.counts.lost += 1)
+        .fails(&[by("lost").measuring("1")]),
+    Planted::last_run("an-answer-reordered", |run| run.messages.counts.reordered += 1)
+        .fails(&[by("reordered").measuring("1")]),
+    Planted::last_run("an-answer-repeated", |run| run.messages.counts.duplicates += 1)
+        .fails(&[by("duplicates").measuring("1")]),
+    Planted::last_run("an-answer-misnamed", |run| run.messages.counts.foreign += 1)
+        .fails(&[by("foreign").measuring("1")]),
+    Planted::last_run("an-answer-altered", |run| run.messages.counts.corrupted += 1)
+        .fails(&[by("corrupted").measuring("1")]),
+    Planted::last_run("a-connection-dropped", |run| run.connections.dropped += 1).fails(&[by("connections")]),
+];
+
 impl Planted {
     const fn new(name: &'static str, wrong: Wrong) -> Self {
         Self { name, wrong, settings: &[], expected: &[] }
@@ -80,6 +99,11 @@ impl Planted {
     /// A fault of the evidence.
     pub(super) const fn evidence(name: &'static str, edit: fn(&mut Evidence)) -> Self {
         Self::new(name, Wrong::Phases(edit))
+    }
+
+    /// A fault of the last load's result.
+    const fn last_run(name: &'static str, edit: fn(&mut LoadTestResults)) -> Self {
+        Self::new(name, Wrong::LastRun(edit))
     }
 
     /// A fault of what a search found.

@@ -1,6 +1,42 @@
 //! Faults that `recovery` catches.
 
 use super::planted::{Planted, Proof, by};
+use crate::result::LoadTestResults;
+use crate::run::plan::Evidence;
+
+/// What must hold of each kind of fault, wrong in the evidence of one.
+macro_rules! of_kind {
+    ($kind:literal) => {
+        [
+            Planted::evidence(concat!("an-outage-unnoticed-", $kind), |evidence| {
+                edit(evidence, concat!($kind, ".touched"), |run| {
+                    let first = run.outages.first().map(|outage| outage.connection);
+                    run.outages.retain(|outage| Some(outage.connection) != first);
+                    run.outages.extend(run.outages.first().cloned());
+                });
+            })
+            .fails(&[by(concat!("detected@", $kind))]),
+            Planted::evidence(concat!("an-outage-for-good-", $kind), |evidence| {
+                edit(evidence, concat!($kind, ".touched"), |run| {
+                    run.outages.iter_mut().take(1).for_each(|outage| outage.recovered_at_s = None);
+                });
+            })
+            .fails(&[by(concat!("recovery@", $kind)).measuring("1 never recovered")]),
+            Planted::evidence(concat!("others-served-less-", $kind), |evidence| {
+                edit(evidence, concat!($kind, ".untouched"), |run| run.throughput.achieved_rate *= 0.9);
+            })
+            .fails(&[by(concat!("untouched_rate@", $kind))]),
+            Planted::evidence(concat!("others-served-later-", $kind), |evidence| {
+                edit(evidence, concat!($kind, ".untouched"), slower);
+            })
+            .fails(&[by(concat!("untouched_p95@", $kind)).measuring("1.00 s")]),
+            Planted::evidence(concat!("another-cut-", $kind), |evidence| {
+                edit(evidence, concat!($kind, ".untouched"), |run| run.connections.dropped += 1);
+            })
+            .fails(&[by(concat!("untouched_cut@", $kind)).measuring("1")]),
+        ]
+    };
+}
 
 pub(super) const PROOF: Proof = Proof {
     case: "recovery",
@@ -8,14 +44,86 @@ pub(super) const PROOF: Proof = Proof {
         ("recovery.rate", "1000"),
         ("recovery.connections", "20"),
         ("recovery.concurrency", "40"),
-        ("recovery.baseline", "500ms"),
+        ("recovery.baseline", "400ms"),
         ("recovery.fault", "1s"),
         ("recovery.ping_every", "200ms"),
         ("recovery.peer_dead_after", "600ms"),
         ("load.answer_timeout", "2s"),
     ],
-    faults: &[Planted::evidence("loses-a-phase", |evidence| {
-        evidence.phases.retain(|phase| phase.name != "kill")
-    })
-    .fails(&[by("missing_phases").measuring("1")])],
+    faults: &[
+        &of_kind!("drops"),
+        &of_kind!("half_open"),
+        &of_kind!("partition"),
+        &of_kind!("silence"),
+        &[
+            Planted::evidence("an-overload-without-a-sign", |evidence| {
+                for (_, run) in evidence.runs_mut().filter(|(name, _)| name.starts_with("overload")) {
+                    run.windows.iter_mut().for_each(|window| window.queue_depth_max = Some(0));
+                    run.messages.counts.refused = 0;
+                    run.moments.first_backpressure_s = None;
+                }
+            })
+            .fails(&[by("detected@overload")]),
+            Planted::evidence("an-overload-worked-off-too-late", |evidence| {
+                edit(evidence, "overload.extra", |run| {
+                    run.moments.last_answer_s = Some(run.offered_for_s + 31.0);
+                });
+            })
+            .fails(&[by("recovery@overload").measuring("31.0 s")]),
+            Planted::evidence("a-kill-unnoticed", |evidence| {
+                edit(evidence, "kill.all", |run| run.outages.retain(|outage| outage.connection != 3));
+            })
+            .fails(&[by("detected@kill").measuring("19")]),
+            Planted::evidence("a-kill-for-good", |evidence| {
+                edit(evidence, "kill.all", |run| {
+                    run.outages.iter_mut().take(1).for_each(|outage| outage.recovered_at_s = None);
+                });
+            })
+            .fails(&[by("recovery@kill").measuring("1 never recovered")]),
+            Planted::evidence("less-achieved-afterwards", |evidence| {
+                edit(evidence, "after", |run| run.throughput.achieved_rate *= 0.9);
+            })
+            .fails(&[by("after_rate")]),
+            Planted::evidence("slower-afterwards", |evidence| edit(evidence, "after", slower))
+                .fails(&[by("after_p95").measuring("1.00 s")]),
+        ],
+        &[
+            Planted::evidence("a-message-lost", |evidence| {
+                edit(evidence, "kill.all", |run| run.messages.counts.lost += 1);
+            })
+            .fails(&[by("lost").measuring("1").naming(&["1 at kill.all"])]),
+            Planted::evidence("a-message-unsent", |evidence| {
+                edit(evidence, "after", |run| run.messages.unsent += 1);
+            })
+            .fails(&[by("unsent").measuring("1").naming(&["1 at after"])]),
+            Planted::evidence("a-connection-cut", |evidence| {
+                edit(evidence, "baseline", |run| run.connections.dropped += 1);
+            })
+            .fails(&[by("cut").measuring("1").naming(&["1 at baseline"])]),
+            Planted::evidence("an-answer-misnamed", |evidence| {
+                edit(evidence, "after", |run| run.messages.counts.foreign += 1);
+            })
+            .fails(&[by("foreign").measuring("1").naming(&["1 at after"])]),
+            Planted::evidence("an-answer-altered", |evidence| {
+                edit(evidence, "after", |run| run.messages.counts.corrupted += 1);
+            })
+            .fails(&[by("corrupted").measuring("1").naming(&["1 at after"])]),
+            Planted::evidence("many-answers-repeated", |evidence| {
+                edit(evidence, "after", |run| run.messages.counts.duplicates += 100);
+            })
+            .fails(&[by("duplicates")]),
+            Planted::evidence("a-phase-missing", |evidence| {
+                evidence.phases.retain(|phase| phase.name != "kill");
+            })
+            .fails(&[by("missing_phases").measuring("1")]),
+        ],
+    ],
 };
+
+fn edit(evidence: &mut Evidence, name: &str, edit: impl FnMut(&mut LoadTestResults)) {
+    evidence.runs_mut().filter(|(run, _)| *run == name).map(|(_, run)| run).for_each(edit);
+}
+
+fn slower(run: &mut LoadTestResults) {
+    run.latency_us.iter_mut().for_each(|latency| latency.p95 = Some(1e6));
+}

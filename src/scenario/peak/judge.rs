@@ -1,6 +1,6 @@
 //! What must hold over the whole search: the rate, the counts of the confirming runs, the burst.
 
-use super::super::criteria::{shown, told};
+use super::super::criteria::{none_of, shown, told};
 use super::super::load::{connections_over, counting_over, without_a_word};
 use super::{BURST, CONFIRM};
 use crate::config::HighVolumeConfig;
@@ -23,7 +23,21 @@ pub(super) fn criteria(config: &HighVolumeConfig, found: &PeakResults) -> Vec<Cr
         criteria.push(CriterionOutcome { name: "burst_unanswered".to_owned(), ..without_a_word(&burst.run) });
     }
     criteria.extend(told_of(found));
+    let missing = missing(found);
+    if !missing.is_empty() {
+        criteria.push(none_of("missing_phases", missing.len() as u64, missing));
+    }
     criteria
+}
+
+/// The loads whose counts should be judged and are not there: what was not looked at does not pass.
+fn missing(found: &PeakResults) -> Vec<String> {
+    let is_there = |phase: &str| found.runs.iter().any(|run| run.phase == phase);
+    let confirming = found.tries.iter().map(|tried| &*tried.phase).filter(|phase| phase.starts_with(CONFIRM));
+    // Ended early, there may have been no time for it.
+    let burst = (!found.interrupted).then_some(BURST);
+    let missing = confirming.chain(burst).filter(|phase| !is_there(phase));
+    missing.map(|phase| format!("no evidence of phase `{phase}`")).collect()
 }
 
 /// What kept the rate from being higher: the side that did so in the tries at the lowest rate that did not hold. One that
@@ -272,6 +286,19 @@ mod tests {
         assert_eq!(measured(&unsent, "burst_unanswered").evidence, ["unsent 1, lost 0"]);
         assert_fails(&burst(|run| run.messages.counts.lost = 1), &["lost", "burst_unanswered"]);
         assert_eq!(measured(&unsent, "burst_drain").measured, "100 ms for 10,000 messages");
+    }
+
+    #[test]
+    fn a_load_that_is_not_there_passes_nothing() {
+        let without =
+            |place: usize| found(10_000.0, LimitingSide::Server, |found| drop(found.runs.remove(place)));
+        for (place, phase) in [(1, "confirm-1-2"), (3, "burst")] {
+            let criteria = without(place);
+            assert_fails(&criteria, &["missing_phases"]);
+            let missing = &measured(&criteria, "missing_phases").evidence;
+            assert_eq!(*missing, [format!("no evidence of phase `{phase}`")]);
+        }
+        assert_fails(&found(10_000.0, LimitingSide::Server, |found| found.runs.clear()), &["missing_phases"]);
     }
 
     #[test]
