@@ -387,7 +387,7 @@ mod tests {
     fn the_series_must_cover_nine_tenths_of_the_load_after_warm_up() {
         let covering = |samples: usize| {
             let mut evidence = flat();
-            // A sample a second, and a second between the first and the second.
+            // A sample a second, and the last stands for the quarter of a second after it.
             phase(&mut evidence, "load").memory.truncate(samples);
             evidence
         };
@@ -397,7 +397,7 @@ mod tests {
         let statistics = criterion(&criteria, "statistics");
         assert_eq!(
             (&*statistics.measured, &*statistics.evidence[0]),
-            ("89.00 %", "they cover 89.00 % of the load")
+            ("89.25 %", "they cover 89.25 % of the load")
         );
         // What came before the warm-up was over covers nothing of what is judged.
         let mut early = covering(100);

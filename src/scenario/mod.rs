@@ -24,6 +24,9 @@ use crate::run::plan::{
     Action, Evidence, Phase, PhaseEvidence, Plan, PlanError, PlanObserver, Venue, execute,
 };
 
+#[cfg(test)]
+pub(crate) use criteria::is_told;
+
 /// One case.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
@@ -223,9 +226,36 @@ fn workload(config: &HighVolumeConfig) -> crate::workload::Workload {
 
 /// Evidence made by hand, for the tests of the judges.
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use super::*;
     use crate::result::{LoadTestResults, example};
+    use crate::run::scene::{NamedRun, SceneEvidence};
+
+    /// Every criterion that `case` judges, whatever its verdict: over evidence of all of its loads, and of none.
+    pub(crate) fn every_criterion(case: &Case, profile: crate::config::Profile) -> Vec<CriterionOutcome> {
+        let config = HighVolumeConfig::for_profile(profile);
+        let Some(plan) = case.plan(&config) else { return peak::testing::every_criterion(&config) };
+        let of_phase = |phase: &Phase| match &phase.action {
+            Action::Load(_) | Action::WatchedLoad(_) => loaded(&phase.name, run(100.0, 10)),
+            Action::Scene(scene) => {
+                let named = scene
+                    .loads
+                    .iter()
+                    .map(|load| NamedRun { name: load.name.clone(), run: Box::new(run(100.0, 10)) });
+                let scene = SceneEvidence { runs: named.collect(), ..SceneEvidence::default() };
+                PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(&phase.name) }
+            }
+            Action::Idle(_) | Action::Stats | Action::Purge => PhaseEvidence::of(&phase.name),
+        };
+        let evidence = Evidence {
+            journal: Some(std::collections::BTreeMap::new()),
+            ..seen(plan.phases.iter().map(of_phase).collect())
+        };
+        let mut criteria = case.assess(&config, &evidence);
+        assert!(criteria.iter().all(|criterion| criterion.name != "missing_phases"), "{criteria:#?}");
+        criteria.extend(case.assess(&config, &Evidence::default()));
+        criteria
+    }
 
     /// A spotless load at `rate` over `connections`, for 10 s.
     pub(super) fn run(rate: f64, connections: u32) -> LoadTestResults {

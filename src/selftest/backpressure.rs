@@ -15,8 +15,8 @@ pub(super) const PROOF: Proof = Proof {
         ("backpressure.connections", "20"),
         ("backpressure.priority_rate", "25"),
         ("backpressure.priority_connections", "4"),
-        ("backpressure.baseline", "400ms"),
-        ("backpressure.answer_timeout", "3s"),
+        ("backpressure.baseline", "300ms"),
+        ("backpressure.answer_timeout", "2s"),
     ],
     faults: &[
         &[
@@ -40,10 +40,10 @@ pub(super) const PROOF: Proof = Proof {
             Planted::evidence("the-signal-late", |evidence| {
                 edit(evidence, "overload.normal", |run| {
                     let moments = &mut run.moments;
-                    moments.first_backpressure_s = moments.first_refusal_s.map(|refused_s| refused_s + 1.0);
+                    moments.first_backpressure_s = moments.first_refusal_s.map(|refused_s| refused_s + 1.5);
                 });
             })
-            .fails(&[by("signal").measuring("1.00 s")]),
+            .fails(&[by("signal").measuring("1.50 s")]),
             Planted::evidence("a-high-priority-message-refused", |evidence| {
                 edit(evidence, "overload.high", |run| {
                     run.messages.counts.answered -= 1;

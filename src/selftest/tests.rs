@@ -1,1 +1,163 @@
+use std::collections::BTreeSet;
 
+use super::*;
+use crate::result::Verdict;
+use crate::server::ServerFault;
+
+/// `case`, and a criterion's family.
+type Check = (&'static str, String);
+
+/// Every criterion of every case, as the judges name them, without those that are only told.
+fn judged() -> BTreeSet<Check> {
+    let profiles = Profile::ALL.into_iter();
+    let of_case = |case: &'static Case, profile| {
+        let criteria = scenario::testing::every_criterion(case, profile).into_iter();
+        let can_fail = criteria.filter(|criterion| !scenario::is_told(criterion));
+        can_fail.map(|criterion| (case.name, matrix::family(&criterion.name).to_owned())).collect::<Vec<_>>()
+    };
+    profiles
+        .flat_map(|profile| scenario::ALL.into_iter().flat_map(move |case| of_case(case, profile)))
+        .collect()
+}
+
+/// Every criterion that some fault must make fail.
+fn planted_for() -> BTreeSet<Check> {
+    let must = |expected: &&Expected| !matches!(expected.role, Role::May(_));
+    rows()
+        .flat_map(|row| row.planted.expected.iter().filter(must).map(move |expected| (row, expected)))
+        .map(|(row, expected)| (row.proof.case, matrix::family(expected.criterion).to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_criterion_has_a_fault_that_it_fails_by() {
+    let (judged, planted) = (judged(), planted_for());
+    assert!(judged.len() > 100, "{judged:#?}");
+    let without: Vec<_> = judged.difference(&planted).collect();
+    assert!(without.is_empty(), "no fault is planted for {without:#?}");
+    let unknown: Vec<_> = planted.difference(&judged).collect();
+    assert!(unknown.is_empty(), "faults are planted for what nobody judges: {unknown:#?}");
+}
+
+/// What is told passes or is skipped, whatever the evidence.
+#[test]
+fn what_is_told_never_fails() {
+    let mut told = 0;
+    for case in scenario::ALL {
+        let config = HighVolumeConfig::for_profile(Profile::Smoke);
+        let nothing =
+            case.conclude(&config, Findings::Phases(crate::run::plan::Evidence::default())).criteria;
+        for criterion in scenario::testing::every_criterion(case, Profile::Full).into_iter().chain(nothing) {
+            if scenario::is_told(&criterion) {
+                told += 1;
+                assert!(matches!(criterion.verdict, Verdict::Pass | Verdict::Skipped), "{criterion:?}");
+            }
+        }
+    }
+    assert!(told >= 7, "{told}");
+}
+
+#[test]
+fn the_tables_make_sense() {
+    assert_eq!(ALL.map(|proof| proof.case), scenario::ALL.map(|case| case.name));
+    let mut names = BTreeSet::new();
+    for row in rows() {
+        let place = format!("{}/{}", row.proof.case, row.planted.name);
+        assert!(names.insert(place.clone()), "{place} twice");
+        let config = row.config().unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(row.case().is_ok());
+        let expected = row.planted.expected;
+        let criteria: BTreeSet<&str> = expected.iter().map(|expected| expected.criterion).collect();
+        assert_eq!(criteria.len(), expected.len(), "{place}: a criterion twice");
+        match row.planted.wrong {
+            Wrong::Nothing => assert!(expected.is_empty(), "{place}"),
+            _ => assert!(expected.iter().any(|expected| expected.role == Role::Named), "{place}"),
+        }
+        if let Wrong::Server(args) = row.planted.wrong {
+            let faults = args.iter().filter_map(|arg| arg.strip_prefix("--fault="));
+            for fault in faults {
+                fault.parse::<ServerFault>().unwrap_or_else(|error| panic!("{place}: {error}"));
+            }
+        }
+        // No limit is touched: a check is proven to fail as it is used.
+        let (ours, usual) = (config.limits, HighVolumeConfig::for_profile(Profile::Smoke).limits);
+        assert_eq!(ours, usual, "{place}");
+    }
+}
+
+#[test]
+fn names_choose_rows_by_case_and_by_fault() {
+    let chosen = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        selected(&names).map(|rows| rows.len())
+    };
+    assert_eq!(chosen(&[]), Ok(rows().count()));
+    assert_eq!(chosen(&["healthy"]), Ok(ALL.len()));
+    assert_eq!(chosen(&["forgets-when-restarted"]), Ok(1));
+    assert_eq!(chosen(&["peak"]), Ok(1 + peak::PROOF.faults.iter().map(|group| group.len()).sum::<usize>()));
+    assert_eq!(chosen(&["peak", "nothing"]), Err("nothing".to_owned()));
+}
+
+const EXPECTED: &[Expected] = &[
+    planted::by("lost").measuring("3").naming(&["-0-0-17"]),
+    planted::follows("unanswered", "what is lost has no answer"),
+    planted::may("latency_p99", "what is lost ranks above all answers"),
+];
+static PLANTED: Planted = Planted::server("loses-answers", &[]).fails(EXPECTED);
+
+/// What becomes of a row of these outcomes: criterion, measured, verdict.
+fn compared(criteria: &[(&str, &str, Verdict)]) -> (Outcome, Vec<String>) {
+    let criterion = |&(name, measured, verdict): &(&str, &str, Verdict)| CriterionOutcome {
+        name: name.to_owned(),
+        limit: "0".to_owned(),
+        measured: measured.to_owned(),
+        verdict,
+        evidence: vec!["ids: r-0-0-17".to_owned()],
+    };
+    let criteria: Vec<CriterionOutcome> = criteria.iter().map(criterion).collect();
+    let result = compare::judged(Row { proof: &ordering::PROOF, planted: &PLANTED }, &criteria);
+    (result.outcome, result.complaints)
+}
+
+#[test]
+fn a_row_is_caught_by_exactly_its_criteria_and_counts() {
+    use Verdict::{Fail, Inconclusive, Pass};
+    let [lost, unanswered, p99] =
+        [("lost", "3", Fail), ("unanswered", "3", Fail), ("latency_p99", "none", Fail)];
+    let outcome = |criteria: &[_]| compared(criteria).0;
+    assert_eq!(outcome(&[lost, unanswered, p99]), Outcome::Caught);
+    let quick = ("latency_p99", "1 ms", Pass);
+    assert_eq!(outcome(&[lost, unanswered, quick]), Outcome::Caught);
+    // What follows may be in doubt, the criterion itself leaves the row in doubt.
+    assert_eq!(outcome(&[lost, ("unanswered", "3", Inconclusive), quick]), Outcome::Caught);
+    assert_eq!(outcome(&[("lost", "3", Inconclusive), unanswered, quick]), Outcome::Inconclusive);
+    for (missed, why) in [
+        (("lost", "3", Pass), "lost should fail: pass, 3"),
+        (("lost", "2", Fail), "lost should measure 3: 2"),
+        (("found", "3", Pass), "lost was not judged"),
+    ] {
+        let (outcome, complaints) = compared(&[missed, unanswered, quick]);
+        assert_eq!((outcome, &*complaints[0]), (Outcome::Missed, why));
+    }
+    assert_eq!(outcome(&[lost, ("unanswered", "0", Pass), quick]), Outcome::Missed);
+    let stranger = ("reordered", "1", Fail);
+    assert_eq!(outcome(&[lost, unanswered, quick, stranger]), Outcome::FalseAlarm);
+    assert_eq!(outcome(&[lost, unanswered, quick, ("reordered", "1", Inconclusive)]), Outcome::Caught);
+}
+
+#[test]
+fn a_row_without_a_fault_is_clean_where_nothing_fails() {
+    let healthy = |verdict| {
+        let criterion = CriterionOutcome {
+            name: "lost".to_owned(),
+            limit: "0".to_owned(),
+            measured: "1".to_owned(),
+            verdict,
+            evidence: Vec::new(),
+        };
+        compare::judged(rows().next().unwrap(), &[criterion]).outcome
+    };
+    assert_eq!(healthy(Verdict::Pass), Outcome::Clean);
+    assert_eq!(healthy(Verdict::Inconclusive), Outcome::Clean);
+    assert_eq!(healthy(Verdict::Fail), Outcome::FalseAlarm);
+}

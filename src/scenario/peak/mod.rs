@@ -312,6 +312,40 @@ fn burst_results(run: &LoadTestResults) -> BurstResults {
     }
 }
 
+/// What is judged, for the test that lists every criterion.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::result::{CriterionOutcome, example};
+
+    /// Every criterion, whatever its verdict: over a search without, and with, all of its loads.
+    pub(in crate::scenario) fn every_criterion(config: &HighVolumeConfig) -> Vec<CriterionOutcome> {
+        let phase = format!("{CONFIRM}-1-1");
+        let run = example::clean();
+        let mut found = PeakResults {
+            schema: PEAK_SCHEMA.to_owned(),
+            verdict: Verdict::Pass,
+            reasons: Vec::new(),
+            interrupted: false,
+            profile: config.profile.to_string(),
+            connections: config.peak.connections,
+            limiting_side: None,
+            peak: None,
+            fitted_capacity: None,
+            tries: vec![step::tried(&config.limits, &phase, 1_000.0, &run)],
+            burst: Some(burst_results(&run)),
+            criteria: Vec::new(),
+            runs: Vec::new(),
+            environment: run.environment.clone(),
+        };
+        let mut criteria = judge::criteria(config, &found);
+        found.runs =
+            [&*phase, BURST].map(|phase| PhaseRun { phase: phase.to_owned(), run: run.clone() }).to_vec();
+        criteria.extend(judge::criteria(config, &found));
+        criteria
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
