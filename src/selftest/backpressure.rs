@@ -33,7 +33,13 @@ pub(super) const PROOF: Proof = Proof {
             ]),
             Planted::server("serves-in-arrival-order", &["--fault=arrival-order"])
                 .fails(&[by("high_priority_first")]),
+            Planted::server("keeps-its-queue", &["--fault=keep-queue=100"]).fails(&[
+                by("queue_empty").measuring("100 still waiting"),
+                by("lost").measuring("100"),
+                follows("refusals_told", "what is kept gets no word"),
+            ]),
             Planted::server("stalls-when-full", &["--fault=stall=1500ms,at=1700ms"])
+                .with(&[("backpressure.answer_timeout", "5s")])
                 .fails(&[by("overflow"), may("high_priority_first", "nothing overtakes in a stall")]),
         ],
         &[

@@ -35,13 +35,10 @@ pub(super) const PROOF: Proof = Proof {
                 .fails(&[by("duplicates")]),
             Planted::server("forgets-when-restarted", &["--fault=forget-on-start"])
                 .fails(&[by("processed_twice")]),
+            Planted::server("marks-processed-at-admission", &["--fault=processed-at-admission"])
+                .fails(&[by("not_processed")]),
         ],
         &[
-            Planted::evidence("a-message-not-processed", |evidence| {
-                let journal = evidence.journal.get_or_insert_default();
-                journal.retain(|id, _| !id.ends_with("-0-3-0"));
-            })
-            .fails(&[by("not_processed").measuring("1").naming(&["-0-3-0"])]),
             Planted::evidence("a-stranger-processed", |evidence| {
                 let journal = evidence.journal.get_or_insert_default();
                 journal.insert("stranger-0-0-0".to_owned(), 1);

@@ -10,7 +10,7 @@ pub(super) const PROOF: Proof = Proof {
         ("latency.connections", "10"),
         ("latency.duration", "3s"),
         ("load.ramp", "0"),
-        ("load.answer_timeout", "1500ms"),
+        ("load.answer_timeout", "1200ms"),
     ],
     faults: &[
         &[
@@ -30,6 +30,32 @@ pub(super) const PROOF: Proof = Proof {
             )
             .fails(&[by("trend")]),
             Planted::server("pauses-60-ms", &["--fault=pause=60ms,every=1s"]).fails(&[by("outliers")]),
+            Planted::server("2-percent-300-ms-late", &["--fault=late-answers=0.02,by=300ms,seed=7"])
+                .fails(&[by("outliers"), follows("reordered", OVERTAKEN)]),
+            Planted::server("6-percent-250-ms-late", &["--fault=late-answers=0.06,by=250ms,seed=7"])
+                // Of so many, 6 % are not 5 % by chance (3.6 standard deviations).
+                .with(&[("latency.rate", "2400")])
+                .fails(&[
+                    by("latency_p95"),
+                    by("latency_p95_in_every_window"),
+                    follows("outliers", "they are far above the median"),
+                    follows("reordered", OVERTAKEN),
+                ]),
+            Planted::server("2-percent-600-ms-late", &["--fault=late-answers=0.02,by=600ms,seed=7"]).fails(
+                &[
+                    by("latency_p99"),
+                    by("latency_p99_in_every_window"),
+                    follows("outliers", "they are far above the median"),
+                    follows("reordered", OVERTAKEN),
+                ],
+            ),
+            // A little more than half: exactly half of them leave the median to chance.
+            Planted::server("half-60-ms-late", &["--fault=late-answers=0.55,by=60ms,seed=7"]).fails(&[
+                by("latency_p50"),
+                by("latency_p50_in_every_window"),
+                follows("reordered", OVERTAKEN),
+                may("variation", "the median of a window may fall among those in time"),
+            ]),
             Planted::server("can-do-900-a-second", &["--processing-delay=10ms", "--concurrency=9"]).fails(&[
                 by("achieved_rate"),
                 by("latency_p50"),
@@ -58,4 +84,5 @@ pub(super) const PROOF: Proof = Proof {
     ],
 };
 
+const OVERTAKEN: &str = "the late are overtaken by the others";
 const BACKLOG: &str = "what waits its turn is late";
