@@ -70,3 +70,69 @@ fn failed(result: &RowResult) -> String {
         result.seen.iter().filter(is_named).map(|seen| format!("{}: {}", seen.name, seen.measured)).collect();
     if each.is_empty() { "nothing failed".to_owned() } else { each.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Verdict;
+
+    fn example(outcome: Outcome) -> RowResult {
+        let expected = |criterion: &str, role: &str| ExpectedResult {
+            criterion: criterion.to_owned(),
+            measured: (role == "named").then(|| "3".to_owned()),
+            names: Vec::new(),
+            role: role.to_owned(),
+            why: None,
+        };
+        let seen = |name: &str| CriterionOutcome {
+            name: name.to_owned(),
+            limit: "0".to_owned(),
+            measured: "3".to_owned(),
+            verdict: Verdict::Fail,
+            evidence: Vec::new(),
+        };
+        RowResult {
+            case: "ordering".to_owned(),
+            name: "loses-answers".to_owned(),
+            wrong: Vec::new(),
+            settings: Vec::new(),
+            outcome,
+            expected: vec![expected("lost", "named"), expected("unanswered", "follows")],
+            seen: vec![seen("lost"), seen("unanswered")],
+            complaints: vec!["something is not as it should be".to_owned()],
+            took_s: 0.96,
+        }
+    }
+
+    #[test]
+    fn a_row_shows_what_was_planted_what_was_seen_and_what_is_wrong() {
+        let text = row(&example(Outcome::Caught), true);
+        let columns = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = text.lines().map(columns).collect();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "ordering",
+                "fault expected seen outcome",
+                "loses-answers lost: 3, 1 that follow lost: 3 caught (1.0 s)",
+                "something is not as it should be",
+            ]
+        );
+        assert_eq!(row(&example(Outcome::Caught), false).lines().count(), 2);
+    }
+
+    #[test]
+    fn the_last_line_counts_each_outcome() {
+        let of = |outcomes: &[Outcome]| {
+            let rows = outcomes.iter().map(|&outcome| example(outcome)).collect();
+            SelftestResults::of(rows, false)
+        };
+        use Outcome::{Caught, Clean, FalseAlarm, Inconclusive, Missed};
+        let line = last_line(&of(&[Caught, Caught, Clean, Missed, FalseAlarm, Inconclusive]));
+        let counts = "FAIL: 2 faults caught, 1 missed, 1 cases clean, 1 false alarms, 1 inconclusive, in 6 s";
+        assert_eq!(line.trim(), counts);
+        assert_eq!(of(&[Caught, Clean]).verdict, Verdict::Pass);
+        assert_eq!(of(&[Caught, Inconclusive]).verdict, Verdict::Inconclusive);
+    }
+}

@@ -1,4 +1,7 @@
 //! Faults that `ordering` catches.
+//!
+//! In the paced phase one connection has one message under way at a time, so the n-th answer is that to message n: the
+//! seed's positions are the sequences of the messages that are hit.
 
 use super::planted::{Planted, Proof, by, follows};
 
@@ -17,11 +20,11 @@ pub(super) const PROOF: Proof = Proof {
         .measuring("3")
         .naming(&["3 at paced, on connection 0"])]),
         Planted::server("loses-answers", &["--fault=lose-answers=3,among=200,seed=7"]).fails(&[
-            by("lost").measuring("3").naming(&["3 at paced, on connection 0"]),
+            by("lost").measuring("3").naming(&["on connection 0", "-0-0-10, ", "-0-0-34, ", "-0-0-143"]),
             follows("unanswered", NO_ANSWER).measuring("3"),
         ]),
         Planted::server("ignores-requests", &["--fault=ignore-requests=2,among=200,seed=8"]).fails(&[
-            by("lost").measuring("2").naming(&["2 at paced, on connection 0"]),
+            by("lost").measuring("2").naming(&["on connection 0", "-0-0-77, ", "-0-0-85"]),
             follows("unanswered", NO_ANSWER).measuring("2"),
         ]),
         Planted::server("repeats-answers", &["--fault=repeat-answers=3,among=200,seed=7"]).fails(&[by(
@@ -31,7 +34,11 @@ pub(super) const PROOF: Proof = Proof {
         .naming(&["3 at paced, on connection 0"])]),
         Planted::server("misnames-answers", &["--fault=misname-answers=3,among=200,seed=7"]).fails(&[
             by("foreign").measuring("3").naming(&["3 at paced, on connection 0"]),
-            follows("lost", "the answer went to a message that was never sent").measuring("3"),
+            follows("lost", "the answer went to a message that was never sent").measuring("3").naming(&[
+                "-0-0-10, ",
+                "-0-0-34, ",
+                "-0-0-143",
+            ]),
             follows("unanswered", NO_ANSWER).measuring("3"),
         ]),
         Planted::server("alters-answers", &["--fault=alter-answers=3,among=200,seed=7"]).fails(&[by(
