@@ -170,7 +170,7 @@ impl Selftest {
     fn venue(&self, args: &[&str]) -> Venue {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let peer = Peer::Own(ServerCommand { executable: self.executable.clone(), args });
-        Venue { peer, dialect: DialectKind::default(), token: None }
+        Venue { peer, dialect: DialectKind::default(), token: None, calibration: None }
     }
 }
 
