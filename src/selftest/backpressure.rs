@@ -20,10 +20,15 @@ pub(super) const PROOF: Proof = Proof {
     ],
     faults: &[
         &[
-            Planted::server("never-signals", &["--fault=no-backpressure"])
-                .fails(&[by("signal").measuring("none").naming(&["no `backpressure` came"])]),
+            Planted::server("never-signals", &["--fault=no-backpressure"]).fails(&[
+                by("signal").measuring("none").naming(&["no `backpressure` came"]),
+                by("threshold_to_signal").measuring("none").naming(&["no `backpressure` came"]),
+            ]),
             // Each connection has its own episode, which ends with the next message that is admitted.
-            Planted::server("signals-1-s-late", &["--fault=late-backpressure=1s"]).fails(&[by("signal")]),
+            Planted::server("signals-1-s-late", &["--fault=late-backpressure=1s"]).fails(&[
+                by("signal"),
+                may("threshold_to_signal", "an episode that ends sooner has no signal"),
+            ]),
             Planted::server("refuses-without-a-word", &["--fault=silent-refusals"]).fails(&[
                 by("refusals_told"),
                 follows("lost", "what was refused waits for a word until it is given up"),
@@ -50,6 +55,16 @@ pub(super) const PROOF: Proof = Proof {
                 });
             })
             .fails(&[by("signal").measuring("1.50 s")]),
+            Planted::evidence("the-signal-far-too-late", |evidence| {
+                let full_s = evidence.scene("overload").and_then(|scene| scene.in_flight_reached_s);
+                edit(evidence, "overload.normal", |run| {
+                    run.moments.first_backpressure_s = full_s.map(|full_s| full_s + 6.0);
+                });
+            })
+            .fails(&[
+                by("threshold_to_signal").measuring("6.00 s"),
+                follows("signal", "it is late after a refusal too"),
+            ]),
             Planted::evidence("a-high-priority-message-refused", |evidence| {
                 edit(evidence, "overload.high", |run| {
                     run.messages.counts.answered -= 1;
