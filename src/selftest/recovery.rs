@@ -1,6 +1,6 @@
 //! Faults that `recovery` catches.
 
-use super::planted::{Planted, Proof, by};
+use super::planted::{Planted, Proof, by, may};
 use crate::result::LoadTestResults;
 use crate::run::plan::Evidence;
 
@@ -48,6 +48,24 @@ pub(super) const PROOF: Proof = Proof {
         ("load.answer_timeout", "2s"),
     ],
     faults: &[
+        &[
+            // Three connections of the baseline: one ends without a close frame, one is shut down by half, one goes silent.
+            Planted::server(
+                "ends-three-connections-badly",
+                &[
+                    "--fault=cut-connections=1,among=100,seed=7",
+                    "--fault=half-close=3,at=100ms",
+                    "--fault=silent-connection=5,at=100ms",
+                ],
+            )
+            .fails(&[by("cut").measuring("3").naming(&["3 at baseline"])]),
+            Planted::server("one-lost-slows-all", &["--fault=bad-neighbour=200ms"]).fails(&[
+                by("untouched_p95@drops"),
+                may("untouched_p95@half_open", LOSES),
+                may("untouched_p95@partition", LOSES),
+                may("untouched_p95@silence", LOSES),
+            ]),
+        ],
         &of_kind!("drops"),
         &of_kind!("half_open"),
         &of_kind!("partition"),
@@ -116,6 +134,8 @@ pub(super) const PROOF: Proof = Proof {
         ],
     ],
 };
+
+const LOSES: &str = "this kind loses connections too";
 
 fn edit(evidence: &mut Evidence, name: &str, edit: impl FnMut(&mut LoadTestResults)) {
     evidence.runs_mut().filter(|(run, _)| *run == name).map(|(_, run)| run).for_each(edit);
