@@ -5,10 +5,16 @@ use floodline::dialect::{Answer, Dialect, Echo, Floodline, Frame, Identity, Requ
 use floodline::message::{decode_response, decode_response_text};
 use libfuzzer_sys::fuzz_target;
 
+thread_local! {
+    // Each has a stock of content, which takes a millisecond to make.
+    static FLOODLINE: Floodline = Floodline::new(1, 64, RequestKind::ThroughputTest, None);
+    static ECHO: Echo = Echo::new(1, 64).expect("a payload that is long enough");
+}
+
 fuzz_target!(|input: &[u8]| {
     let identity = || Identity { client_id: "r-0-0".to_owned(), connection: 0 };
-    let mut floodline = Floodline::new(1, 64, RequestKind::ThroughputTest, None).session(identity());
-    let mut echo = Echo::new(1, 64).expect("a payload that is long enough").session(identity());
+    let mut floodline = FLOODLINE.with(|dialect| dialect.session(identity()));
+    let mut echo = ECHO.with(|dialect| dialect.session(identity()));
     let decoded = decode_response(input);
     let binary = [floodline.decode(Frame::Binary(input)), echo.decode(Frame::Binary(input))];
     assert!(!matches!(binary[0], Answer::Processed { .. }), "its answers are texts");
