@@ -2,8 +2,11 @@
 //!
 //! With a delay by law ([`ServerFault::Delay`](crate::server::ServerFault::Delay)) the true distribution is that of the
 //! very ids that were sent, not only of the law. With a stall it follows from the schedule alone: what comes due while the
-//! server stands still waits for the rest of it. To neither the way there and back is added, which is told beside, as the
-//! latency of the same load on a server that does not delay.
+//! server stands still waits for the rest of it.
+//!
+//! Each message also takes its way there and back, late sends included: the floor, measured by the same load on a server
+//! that does not delay. It is independent of the delays, so that the distribution expected of their sum is the convolution
+//! of both. Beside a stall the floor is nothing, and is left out.
 
 use std::time::Duration;
 
@@ -27,6 +30,13 @@ const LAW_DURATION: Duration = Duration::from_secs(5);
 const SEED: u64 = 1;
 /// When a stall begins: the load has settled.
 const STALL_AT: Duration = Duration::from_millis(100);
+/// The server's stall ends by a timer of a millisecond's steps, one of which may be lost at either end.
+const STALL_TIMER_US: f64 = 2_000.0;
+/// Of the length of a stall that filled a socket, so much may pass until the window is open again: the kernel opens it in
+/// steps (measured: 17 ms after a second).
+const REOPENING_SHARE: f64 = 0.02;
+/// The floor is taken at so many points, evenly over its ranks: enough for P99.9.
+const FLOOR_POINTS: u32 = 1_000;
 /// A message takes both sides together less than this, microseconds: what waited for a stall is worked off so fast.
 const DRAIN_US_PER_MESSAGE: f64 = 4.0;
 
@@ -92,13 +102,19 @@ pub fn cases() -> Vec<TruthCase> {
     ]
 }
 
-/// Runs one case against a server of its own, and holds what was reported against the truth.
+/// The latencies of a load on a server that does not delay, microseconds; where none was measured yet, nothing.
+#[derive(Debug, Clone, Default)]
+pub struct FloorSample(Vec<f64>);
+
+/// Runs one case against a server of its own, and holds what was reported against the truth. A case without a fault gives
+/// the `floor` of those that follow.
 ///
 /// # Errors
 /// Where the load cannot be offered, or was ended early.
 pub fn run(
     case: &TruthCase,
     server: &ServerCommand,
+    floor: &mut FloorSample,
     stop: &Stop,
     observer: &mut dyn Observer,
 ) -> Result<Vec<TruthRow>, TruthError> {
@@ -116,7 +132,30 @@ pub fn run(
     if results.interrupted {
         return Err(TruthError::Stopped);
     }
-    Ok(case.rows(&results))
+    if case.fault == Fault::None {
+        *floor = FloorSample::of(&results);
+    }
+    Ok(case.rows(&results, floor))
+}
+
+impl FloorSample {
+    fn of(results: &LoadTestResults) -> Self {
+        let at = |point| (f64::from(point) + 0.5) / f64::from(FLOOR_POINTS);
+        let latency = &results.histograms.latency;
+        let values = (0..FLOOR_POINTS).filter_map(|point| latency.quantile(at(point), 0));
+        Self(values.map(|ns| ns as f64 / 1e3).collect())
+    }
+
+    /// The distribution of the sum of a delay and a floor, ascending.
+    fn convolved(&self, delays_us: Vec<f64>) -> Vec<f64> {
+        if self.0.is_empty() {
+            return delays_us;
+        }
+        let mut sums: Vec<f64> =
+            delays_us.iter().flat_map(|delay| self.0.iter().map(move |floor| delay + floor)).collect();
+        sums.sort_unstable_by(f64::total_cmp);
+        sums
+    }
 }
 
 impl Fault {
@@ -157,8 +196,9 @@ impl TruthCase {
         }
     }
 
-    fn rows(&self, results: &LoadTestResults) -> Vec<TruthRow> {
+    fn rows(&self, results: &LoadTestResults, floor: &FloorSample) -> Vec<TruthRow> {
         let truth = self.truth_us(results);
+        let truth = if matches!(self.fault, Fault::Delay(..)) { floor.convolved(truth) } else { truth };
         let measurement = results.latency_us.as_ref();
         let percentiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
         let row = |(percentile, quantile): (&'static str, f64)| {
@@ -181,8 +221,12 @@ impl TruthCase {
         match self.fault {
             Fault::None | Fault::Delay(..) => exact_us,
             Fault::Stall(length) => {
+                let reopening_us = match self.connections {
+                    1 => REOPENING_SHARE * length.as_secs_f64() * 1e6,
+                    _ => 0.0,
+                };
                 let before_us = (length.as_secs_f64() * 1e6 - expected_us).max(0.0);
-                exact_us + before_us * 1e-6 * self.rate * DRAIN_US_PER_MESSAGE
+                exact_us + STALL_TIMER_US + reopening_us + before_us * 1e-6 * self.rate * DRAIN_US_PER_MESSAGE
             }
         }
     }
@@ -258,6 +302,17 @@ mod tests {
             (0..50).map(|n| law.of(SEED, &format!("0-0-3-{n}")).as_secs_f64() * 1e6).collect();
         expected.sort_unstable_by(f64::total_cmp);
         assert_eq!(case.truth_us(&results(50)), expected);
+    }
+
+    #[test]
+    fn the_floor_adds_to_each_delay() {
+        let floor = FloorSample(vec![1.0, 2.0]);
+        assert_eq!(floor.convolved(vec![10.0, 20.0]), [11.0, 12.0, 21.0, 22.0]);
+        assert_eq!(FloorSample::default().convolved(vec![10.0]), [10.0]);
+        // The example's messages take a millisecond each.
+        let of_example = FloorSample::of(&example::clean());
+        assert_eq!(of_example.0.len(), FLOOR_POINTS as usize);
+        assert!(of_example.0.iter().all(|us| (us / 1_000.0 - 1.0).abs() < 0.002));
     }
 
     #[test]

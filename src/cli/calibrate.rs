@@ -110,11 +110,11 @@ fn truth_table(
     let server = ServerCommand { executable: executable.map_err(Failure::Usage)?, args: Vec::new() };
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
     say(&report_truth::head(), to_stdout).map_err(Failure::usage)?;
-    let mut table = Vec::new();
+    let (mut table, mut floor) = (Vec::new(), truth::FloorSample::default());
     for case in truth::cases() {
         let mut progress = ProgressLine::default();
         progress.case("truth");
-        let outcome = truth::run(&case, &server, stop, &mut progress);
+        let outcome = truth::run(&case, &server, &mut floor, stop, &mut progress);
         progress.clear();
         let rows = outcome.map_err(|error| match error {
             TruthError::Run(error) => Failure::from(error),
