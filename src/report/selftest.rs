@@ -1,12 +1,13 @@
-//! The table of a self-test: fault, what had to fail, what failed, how it ended, how long it took.
+//! The table of a self-test: how a fault ended, how long it took, what was planted, what had to fail, what failed.
 
 use std::fmt::Write as _;
 
 use crate::result::CriterionOutcome;
 use crate::result::selftest::{ExpectedResult, Outcome, RowResult, SelftestResults};
 
-/// The columns' widths, at most; what is longer is not cut, it only moves what follows.
-const WIDTHS: [usize; 3] = [30, 40, 40];
+/// The columns' widths: rows are printed as they come, so what is longer is not cut, it only moves what follows. What
+/// matters most stands first.
+const WIDTHS: [usize; 3] = [12, 36, 40];
 
 /// What a whole self-test came to, in a line.
 #[must_use]
@@ -26,23 +27,25 @@ pub fn last_line(results: &SelftestResults) -> String {
 /// One fault, below the head of its case where it is the `first`.
 #[must_use]
 pub fn row(result: &RowResult, first: bool) -> String {
-    let [fault, expected, seen] = WIDTHS;
+    let [outcome, fault, expected] = WIDTHS;
     let mut out = String::new();
     if first {
         let _ = writeln!(out, "\n{}", result.case);
-        let _ = writeln!(out, "  {:<fault$} {:<expected$} {:<seen$} outcome", "fault", "expected", "seen");
+        let heading = ["outcome", "took", "fault", "expected", "seen"];
+        let [a, b, c, d, e] = heading;
+        let _ = writeln!(out, "  {a:<outcome$} {b:>6}  {c:<fault$}  {d:<expected$}  {e}");
     }
     let _ = writeln!(
         out,
-        "  {:<fault$} {:<expected$} {:<seen$} {} ({:.1} s)",
+        "  {:<outcome$} {:>4.1} s  {:<fault$}  {:<expected$}  {}",
+        result.outcome.as_str(),
+        result.took_s,
         result.name,
         named(&result.expected),
-        failed(result),
-        result.outcome.as_str(),
-        result.took_s
+        failed(result)
     );
     for complaint in &result.complaints {
-        let _ = writeln!(out, "  {:<fault$} {complaint}", "");
+        let _ = writeln!(out, "  {:<outcome$} {:>6}  {complaint}", "", "");
     }
     out
 }
@@ -114,8 +117,8 @@ mod tests {
             [
                 "",
                 "ordering",
-                "fault expected seen outcome",
-                "loses-answers lost: 3, 1 that follow lost: 3 caught (1.0 s)",
+                "outcome took fault expected seen",
+                "caught 1.0 s loses-answers lost: 3, 1 that follow lost: 3",
                 "something is not as it should be",
             ]
         );
