@@ -271,7 +271,7 @@ impl Timeline {
     }
 
     /// Passes the instants up to and including `now_ns`, and calls `wake` once for each connection that had one. After
-    /// [`PASSED_PER_ADVANCE`] of them the others are left to the next call.
+    /// `PASSED_PER_ADVANCE` of them the others are left to the next call.
     pub fn advance(&mut self, now_ns: u64, mut wake: impl FnMut(usize)) {
         let mut left = PASSED_PER_ADVANCE;
         while left > 0

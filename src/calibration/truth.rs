@@ -56,7 +56,7 @@ pub struct TruthCase {
 pub enum Fault {
     /// Nothing: the floor.
     None,
-    /// It holds each answer for a time by this law, with [`SEED`].
+    /// It holds each answer for a time by this law, with a seed of its own.
     Delay(DelayLaw, &'static str),
     /// It stands still once for so long.
     Stall(Duration),

@@ -102,6 +102,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether it is we who cannot connect, whatever the target would answer.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::NoRoots { .. } | Self::UnusableToken)
+    }
+}
+
+impl ConnectError {
     /// What the handshake's failure means.
     pub(super) fn of_handshake(error: WsError) -> Self {
         match error {

@@ -40,10 +40,11 @@ impl ControlError {
     /// Whether it is we who cannot ask, whatever the server would answer.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(
-            self,
-            Self::Runtime(_) | Self::Connect(ConnectError::NoRoots { .. } | ConnectError::UnusableToken)
-        )
+        match self {
+            Self::Runtime(_) => true,
+            Self::Connect(cause) => cause.is_ours(),
+            _ => false,
+        }
     }
 }
 

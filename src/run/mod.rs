@@ -124,6 +124,19 @@ pub enum RunError {
     Sampler(#[from] SamplerError),
 }
 
+impl RunError {
+    /// Whether the target cannot be reached or refuses the handshake, which is not for us to mend.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Connect(cause) | Self::Client(ClientError::Unreachable { first: cause, .. }) => {
+                !cause.is_ours()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Runs one load. The verdict of the result is `pass` until somebody judges it.
 ///
 /// # Errors

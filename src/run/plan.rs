@@ -96,6 +96,9 @@ pub struct Evidence {
     pub own_server: bool,
     /// In the plan's order.
     pub phases: Vec<PhaseEvidence>,
+    /// Why the server could not be reached any more after it had been: from there on the phases are missing.
+    #[serde(default)]
+    pub gone: Option<String>,
     /// How often each id was processed, by the execution journal of our own server where it kept one.
     pub journal: Option<BTreeMap<String, u64>>,
 }
@@ -222,6 +225,18 @@ pub enum PlanError {
     Stopped,
 }
 
+impl PlanError {
+    /// Whether the server cannot be reached, which is not for us to mend.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Run { source, .. } => source.is_unreachable(),
+            Self::Control { source, .. } => !source.is_ours(),
+            _ => false,
+        }
+    }
+}
+
 /// Is told which phase begins, and how its load goes.
 pub trait PlanObserver: Observer {
     /// A phase begins.
@@ -252,7 +267,15 @@ pub fn execute(
             return Err(PlanError::Stopped);
         }
         observer.phase(&phase.name);
-        evidence.phases.push(stage.perform(phase, observer)?);
+        match stage.perform(phase, observer) {
+            Ok(seen) => evidence.phases.push(seen),
+            // It was there, and is not any more: that is what the case has found out.
+            Err(error) if error.is_unreachable() && !evidence.phases.is_empty() => {
+                evidence.gone = Some(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     // What was cut short is no evidence of anything.
     if stop.is_stopped() {

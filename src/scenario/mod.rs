@@ -168,7 +168,10 @@ impl Case {
             missing.map(|phase| format!("no evidence of phase `{}`", phase.name)).collect();
         let mut criteria = judge(config, evidence);
         if !missing.is_empty() {
-            criteria.push(criteria::none_of("missing_phases", missing.len() as u64, missing));
+            let count = missing.len() as u64;
+            let why =
+                evidence.gone.iter().map(|why| format!("the server was there, and then it was not: {why}"));
+            criteria.push(criteria::none_of("missing_phases", count, why.chain(missing)));
         }
         criteria
     }

@@ -27,7 +27,7 @@ pub fn strays() -> impl Iterator<Item = Stray> {
 }
 
 impl Stray {
-    /// The criteria, by their [family](family), that this fault explains wherever there are such: all that any case expects
+    /// The criteria, by their [family], that this fault explains wherever there are such: all that any case expects
     /// to fail by it.
     fn explained(self) -> BTreeSet<&'static str> {
         let Wrong::Server(args) = self.row.planted.wrong else { return BTreeSet::new() };

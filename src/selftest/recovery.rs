@@ -1,6 +1,6 @@
 //! Faults that `recovery` catches.
 
-use super::planted::{Planted, Proof, by, may};
+use super::planted::{Planted, Proof, by, follows, may};
 use crate::result::LoadTestResults;
 use crate::run::plan::Evidence;
 
@@ -59,6 +59,16 @@ pub(super) const PROOF: Proof = Proof {
                 ],
             )
             .fails(&[by("cut").measuring("3").naming(&["3 at baseline"])]),
+            // What is lost never comes back, however long one waits, and the next phase finds nobody.
+            Planted::server("accepts-nobody-after-a-loss", &["--fault=deaf-after-loss=60s"])
+                .with(&[("recovery.limits.recovery_within", "3s")])
+                .fails(&[
+                    by("recovery@drops"),
+                    by("missing_phases").naming(&["the server was there, and then it was not"]),
+                    follows("unsent", DEAF),
+                    may("lost", DEAF),
+                    may("cut", DEAF),
+                ]),
             Planted::server("one-lost-slows-all", &["--fault=bad-neighbour=200ms"]).fails(&[
                 by("untouched_p95@drops"),
                 may("untouched_p95@half_open", LOSES),
@@ -135,6 +145,7 @@ pub(super) const PROOF: Proof = Proof {
     ],
 };
 
+const DEAF: &str = "a connection that does not come back has nobody to send to";
 const LOSES: &str = "this kind loses connections too";
 
 fn edit(evidence: &mut Evidence, name: &str, edit: impl FnMut(&mut LoadTestResults)) {
