@@ -7,6 +7,7 @@
 mod account;
 mod connect;
 mod connection;
+mod course;
 mod dial;
 mod in_flight;
 mod keeper;
@@ -14,16 +15,17 @@ mod outages;
 mod pulse;
 mod report;
 mod shared;
+mod summary;
 mod transport;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -31,27 +33,24 @@ pub use connect::{Connect, ConnectError, NetStream, TcpConnect, Token};
 pub use in_flight::InFlight;
 pub use transport::Transport;
 
-use crate::clock::{Clock, MonotonicClock, unix_now_ns};
+use crate::clock::{Clock, MonotonicClock, TokioClock, unix_now_ns};
 use crate::dialect::Dialect;
-use crate::ledger::{Counts, MISSING_KEPT};
-use crate::record::{Collector, LatencyHistogram, Window, WindowSummary};
+use crate::pacer::Sleeper;
+use crate::record::{LatencyHistogram, Window, WindowSummary};
 use crate::result::{
     BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts, Moments, Outage,
 };
-use crate::schedule::mix;
 use crate::workload::Workload;
 
-use outages::OutageLog;
-use report::{ConnectionReport, count_reason};
+use course::{Course, Run};
+use report::count_reason;
 use shared::nanos;
-use worker::{Control, Opened, Plan, Progress, Start, WorkerReport};
+use worker::{Control, Opened, Plan, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);
 /// How often the coordinator collects windows and shows progress.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
-/// A window is complete so long after its end, because every worker hands over within its housekeeping interval.
-const SETTLE_NS: u64 = 300_000_000;
 
 /// A load could not be offered at all.
 #[derive(Debug, Error)]
@@ -217,29 +216,15 @@ where
     /// # Errors
     /// Where no connection at all could be opened, the system refuses a thread, or `stop` came first.
     pub fn run(self, stop: &Stop, observer: &mut dyn Observer) -> Result<LoadMeasurement, ClientError> {
-        let clock = MonotonicClock::start();
-        let unix_origin_ns = unix_now_ns();
-        let run_id = run_id(unix_origin_ns);
-        let progress = Arc::new(Progress::default());
+        let run = Run::new(MonotonicClock::start(), unix_now_ns(), u64::from(std::process::id()));
         let shares = self.shares();
         let (opened_sender, opened) = mpsc::channel();
         let (report_sender, reports) = mpsc::channel();
-        let mut starts = Vec::with_capacity(shares.len());
+        let mut to_start = Vec::with_capacity(shares.len());
         for (worker, connections) in shares.iter().enumerate() {
-            let plan = Plan {
-                workload: self.workload.clone(),
-                connections: connections.clone(),
-                run_id: run_id.clone(),
-                connect: self.connect.clone(),
-                dialect: self.dialect.clone(),
-                clock,
-                unix_origin_ns,
-                control: stop.control.subscribe(),
-                progress: Arc::clone(&progress),
-                in_flight: self.in_flight.clone(),
-            };
+            let plan = self.plan(&run, connections.clone(), Sleeper::precise, stop);
             let (start_sender, start) = oneshot::channel();
-            starts.push(start_sender);
+            to_start.push(start_sender);
             let (opened, report) = (opened_sender.clone(), report_sender.clone());
             std::thread::Builder::new().name(format!("client-{worker}")).spawn(move || {
                 // Both receivers outlive the threads, unless the coordinator has already failed.
@@ -249,52 +234,101 @@ where
         }
         drop((opened_sender, report_sender));
         let opened: Vec<Opened> = opened.iter().collect_exactly(shares.len(), &reports)?;
+        let (mut course, starts) = self.begin(run, opened, stop, observer)?;
+        for (sender, start) in to_start.into_iter().zip(starts) {
+            // A worker that is gone shows as a missing report.
+            let _ = sender.send(start);
+        }
+        let mut received = Vec::with_capacity(shares.len());
+        while received.len() < shares.len() {
+            match reports.recv_timeout(COLLECT_EVERY) {
+                Ok(report) => received.extend(report?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ClientError::Worker(io::Error::other("it ended without a report")));
+                }
+            }
+            course.look();
+        }
+        course.finish(received, stop.is_stopped())
+    }
+
+    /// Offers the load as [`run`](Self::run) does, but in the task that polls this and on tokio's clock, both of which a
+    /// simulator may drive. The workers are tasks then, of which a simulation should [choose the number](Self::workers).
+    ///
+    /// Nothing comes from the real world: the time of day starts at `unix_origin_ns`, and the run's id follows from that
+    /// and the workload's seed. The same network gives the same load again, but for the masks and keys that the WebSocket
+    /// layer draws. It is as precise as tokio's timer, a millisecond; no CPU time is reported.
+    ///
+    /// Poll it inside a [`LocalSet`](tokio::task::LocalSet), or another place where `spawn_local` works.
+    ///
+    /// # Errors
+    /// Where no connection at all could be opened, or `stop` came first.
+    pub async fn run_in_virtual_time(
+        self,
+        unix_origin_ns: u64,
+        stop: &Stop,
+        observer: &mut dyn Observer,
+    ) -> Result<LoadMeasurement, ClientError> {
+        let run = Run::new(TokioClock::start(), unix_origin_ns, self.workload.seed);
+        let shares = self.shares().into_iter();
+        let mut plans: Vec<_> =
+            shares.map(|connections| self.plan(&run, connections, || Ok(Sleeper::coarse()), stop)).collect();
+        let opened = join_all(plans.iter_mut().map(Plan::open)).await;
+        let (ready, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let (mut course, starts) = self.begin(run, opened, stop, observer)?;
+        let workers = plans.iter_mut().zip(ready).zip(starts);
+        let mut loads: FuturesUnordered<_> =
+            workers.map(|((plan, ready), start)| plan.load(ready, start)).collect();
+        let mut received = Vec::with_capacity(loads.len());
+        while !loads.is_empty() {
+            if let Ok(Some(report)) = tokio::time::timeout(COLLECT_EVERY, loads.next()).await {
+                received.push(WorkerReport { cpu_s: None, ..report? });
+            }
+            course.look();
+        }
+        drop(loads);
+        course.finish(received, stop.is_stopped())
+    }
+
+    /// What a worker is to do.
+    fn plan<C: Clock>(
+        &self,
+        run: &Run<C>,
+        connections: Vec<u32>,
+        sleeper: fn() -> io::Result<Sleeper>,
+        stop: &Stop,
+    ) -> Plan<K, D, C> {
+        Plan {
+            workload: self.workload.clone(),
+            connections,
+            run_id: run.id.clone(),
+            connect: self.connect.clone(),
+            dialect: self.dialect.clone(),
+            clock: run.clock.clone(),
+            sleeper,
+            unix_origin_ns: run.unix_origin_ns,
+            control: stop.control.subscribe(),
+            progress: Arc::clone(&run.progress),
+            in_flight: self.in_flight.clone(),
+        }
+    }
+
+    /// The connections are open: the load begins.
+    fn begin<'a, C: Clock>(
+        &'a self,
+        run: Run<C>,
+        opened: Vec<Opened>,
+        stop: &Stop,
+        observer: &'a mut dyn Observer,
+    ) -> Result<(Course<'a, C>, Vec<Start>), ClientError> {
         if stop.is_stopped() {
             return Err(ClientError::Stopped);
         }
+        let workers = opened.len();
         let connections = self.connections_opened(opened)?;
-        let start_ns = self.start_ns(&clock, unix_origin_ns);
-        let (mut collector, recorders) = Collector::new(shares.len(), start_ns);
-        observer.started();
-        for (start, recorder) in starts.into_iter().zip(recorders) {
-            // A worker that is gone shows as a missing report.
-            let _ = start.send(Start { start_ns, recorder });
-        }
-        let reports = self.await_reports(
-            &reports,
-            shares.len(),
-            &clock,
-            start_ns,
-            &mut collector,
-            observer,
-            &progress,
-        )?;
-        let ended_ns = reports.iter().map(|report| report.ended_ns).max().unwrap_or(start_ns);
-        let offered_ns = ended_ns.saturating_sub(start_ns - nanos(self.workload.ramp));
-        if offered_ns == 0 {
-            return Err(ClientError::Stopped);
-        }
-        let held_ns = ended_ns.saturating_sub(start_ns).min(nanos(self.workload.duration));
-        let offered_for = Duration::from_nanos(held_ns);
-        let (total, windows) = collector.finish();
-        let summed = Summed::of(&self.workload, reports, offered_ns, offered_for, connections);
-        Ok(LoadMeasurement {
-            run_id,
-            started_at_unix_ns: unix_origin_ns + start_ns,
-            offered_for,
-            stopped: stop.is_stopped(),
-            messages: summed.messages,
-            achieved: summed.achieved,
-            moments: summed.moments,
-            total,
-            windows,
-            connections: summed.connections,
-            per_connection: summed.per_connection,
-            outages: summed.outages,
-            outages_not_listed: summed.outages_not_listed,
-            blocked_sends: summed.blocked_sends,
-            busiest_worker_cores: summed.busiest_worker_cores,
-        })
+        let start_ns = self.start_ns(&run.clock, run.unix_origin_ns);
+        Ok(Course::begin(&self.workload, run, start_ns, workers, connections, observer))
     }
 
     /// Which connections each worker opens: this shard's, dealt in turn; no worker without one.
@@ -331,52 +365,13 @@ where
     }
 
     /// When the rate is reached, on the run's clock.
-    fn start_ns(&self, clock: &MonotonicClock, unix_origin_ns: u64) -> u64 {
+    fn start_ns(&self, clock: &impl Clock, unix_origin_ns: u64) -> u64 {
         let soonest_ns = clock.now_ns() + START_DELAY.as_nanos() as u64;
         let origin_ns = match self.start_at_unix_ns {
             Some(wanted) => wanted.saturating_sub(unix_origin_ns).max(soonest_ns),
             None => soonest_ns,
         };
         origin_ns + nanos(self.workload.ramp)
-    }
-
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one loop over what `run` has at hand; a struct would only rename it"
-    )]
-    fn await_reports(
-        &self,
-        reports: &mpsc::Receiver<io::Result<Option<WorkerReport>>>,
-        workers: usize,
-        clock: &MonotonicClock,
-        start_ns: u64,
-        collector: &mut Collector,
-        observer: &mut dyn Observer,
-        progress: &Progress,
-    ) -> Result<Vec<WorkerReport>, ClientError> {
-        let ramp = self.workload.ramp;
-        let origin_ns = start_ns - nanos(ramp);
-        let duration = self.workload.duration.saturating_add(ramp.saturating_mul(2));
-        let mut received = Vec::with_capacity(workers);
-        while received.len() < workers {
-            match reports.recv_timeout(COLLECT_EVERY) {
-                Ok(report) => received.extend(report?),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(ClientError::Worker(io::Error::other("it ended without a report")));
-                }
-            }
-            let now_ns = clock.now_ns();
-            collector.collect(now_ns.saturating_sub(start_ns + SETTLE_NS) / 1_000_000_000);
-            let elapsed = Duration::from_nanos(now_ns.saturating_sub(origin_ns));
-            observer.progress(&LoadProgress {
-                elapsed,
-                left: duration.saturating_sub(elapsed),
-                answered: progress.answered.load(Ordering::Relaxed),
-                window: collector.latest().cloned(),
-            });
-        }
-        Ok(received)
     }
 }
 
@@ -410,139 +405,4 @@ impl<I: Iterator<Item = Opened>> CollectExactly for I {
             _ => Err(ClientError::Worker(io::Error::other("it ended before it had opened its connections"))),
         }
     }
-}
-
-/// The reports of all workers in one.
-struct Summed {
-    messages: MessageCounts,
-    achieved: u64,
-    moments: Moments,
-    connections: ConnectionCounts,
-    per_connection: Vec<ConnectionSummary>,
-    outages: Vec<Outage>,
-    outages_not_listed: u64,
-    blocked_sends: BlockedSends,
-    busiest_worker_cores: Option<f64>,
-}
-
-impl Summed {
-    fn of(
-        workload: &Workload,
-        reports: Vec<WorkerReport>,
-        offered_ns: u64,
-        offered_for: Duration,
-        connections: ConnectionCounts,
-    ) -> Self {
-        let cores = |cpu_s: f64| cpu_s / offered_for.as_secs_f64().max(1e-9);
-        let busiest_worker_cores =
-            reports.iter().filter_map(|report| report.cpu_s).map(cores).max_by(f64::total_cmp);
-        let mut summed = Self {
-            messages: MessageCounts::default(),
-            achieved: reports.iter().map(|report| report.achieved).sum(),
-            moments: reports.iter().fold(Moments::default(), |all, report| all.with(report.moments)),
-            connections,
-            per_connection: Vec::new(),
-            outages: Vec::new(),
-            outages_not_listed: 0,
-            blocked_sends: BlockedSends::default(),
-            busiest_worker_cores,
-        };
-        let mut by_index: BTreeMap<u32, ConnectionReport> = BTreeMap::new();
-        for report in reports {
-            by_index.extend(report.connections.into_iter().map(|connection| (connection.index, connection)));
-            summed.add_outages(report.outages);
-        }
-        summed.outages_not_listed += Outage::keep_first(&mut summed.outages);
-        for index in workload.shard_connections() {
-            match by_index.remove(&index) {
-                Some(report) => summed.add(report),
-                None => summed.add_unopened(workload, index, offered_ns),
-            }
-        }
-        summed
-    }
-
-    fn add_outages(&mut self, log: OutageLog) {
-        self.outages.extend(log.kept);
-        self.outages_not_listed += log.more;
-        for (reason, count) in log.reasons {
-            count_reason(&mut self.connections.reasons, reason, count);
-        }
-    }
-
-    fn add(&mut self, report: ConnectionReport) {
-        let counts = *report.ledger.counts();
-        self.messages.due += report.due;
-        self.messages.unsent += report.due - counts.sent;
-        self.messages.untimed_due += report.untimed.due;
-        self.messages.untimed_answered += report.untimed.answered;
-        self.messages.counts.add(&counts);
-        self.messages.reorder_distance_max =
-            self.messages.reorder_distance_max.max(report.ledger.reorder_distance_max());
-        let room = MISSING_KEPT - self.messages.missing_ids.len();
-        let missing = report.ledger.missing().iter().take(room);
-        self.messages.missing_ids.extend(missing.map(|sequence| format!("{}-{sequence}", report.client_id)));
-        self.blocked_sends.messages += report.blocked.messages;
-        self.blocked_sends.max_us = self.blocked_sends.max_us.max(report.blocked.max_ns as f64 / 1e3);
-        self.blocked_sends.connection_s += report.blocked.total_ns as f64 / 1e9;
-        self.connections.reconnects += report.reconnects;
-        if let Some(end) = report.end {
-            if end.refused {
-                self.connections.refused += 1;
-                self.connections.established -= 1;
-            } else {
-                self.connections.dropped += 1;
-            }
-            count_reason(&mut self.connections.reasons, end.reason, 1);
-        }
-        let timed = report.due.max(counts.answered) - report.untimed.due;
-        self.per_connection.push(ConnectionSummary {
-            connection: report.index,
-            due: report.due,
-            counts,
-            achieved: report.achieved,
-            latency_p95_at_most_us: p95_at_most_us(&report.coarse, timed),
-        });
-    }
-
-    /// A connection that was never open: what was due on it is unsent.
-    fn add_unopened(&mut self, workload: &Workload, index: u32, offered_ns: u64) {
-        let mut due = 0;
-        if let Some(schedule) = workload.schedule() {
-            let held_ns = schedule.held_ns();
-            let mut due_times = schedule.due_times(index);
-            due_times.truncate(offered_ns);
-            for due_ns in due_times {
-                due += 1;
-                self.messages.untimed_due += u64::from(!held_ns.contains(&due_ns));
-            }
-        }
-        self.messages.due += due;
-        self.messages.unsent += due;
-        self.per_connection.push(ConnectionSummary {
-            connection: index,
-            due,
-            counts: Counts::default(),
-            achieved: 0,
-            latency_p95_at_most_us: None,
-        });
-    }
-}
-
-/// The upper bound of the bucket that holds the 95th percentile of `due` messages, the unanswered ones above all.
-fn p95_at_most_us(coarse: &crate::record::CoarseHistogram, due: u64) -> Option<f64> {
-    let rank = (0.95 * due as f64 - 1e-9).ceil() as u64;
-    let mut below = 0;
-    for (upper_ns, count) in coarse.buckets() {
-        below += u64::from(count);
-        if below >= rank.max(1) {
-            return upper_ns.map(|ns| ns as f64 / 1e3);
-        }
-    }
-    None
-}
-
-/// Eight hex digits that no other run has, for all that matters.
-fn run_id(unix_ns: u64) -> String {
-    format!("{:08x}", mix(unix_ns, u64::from(std::process::id())) as u32)
 }

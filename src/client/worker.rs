@@ -100,6 +100,8 @@ pub(super) struct Plan<K, D, C> {
     pub(super) connect: K,
     pub(super) dialect: D,
     pub(super) clock: C,
+    /// Makes what the worker sleeps by, which must follow the same clock.
+    pub(super) sleeper: fn() -> std::io::Result<Sleeper>,
     /// What the wall clock says when the run's clock says 0.
     pub(super) unix_origin_ns: u64,
     pub(super) control: watch::Receiver<Control>,
@@ -200,7 +202,7 @@ where
         }
         let answer_timeout_ns = shared.answer_timeout_ns;
         let mut conductor = Conductor {
-            sleeper: Sleeper::precise()?,
+            sleeper: (self.sleeper)()?,
             timeline: Timeline::new(timeline),
             pacer: self.workload.pacer,
             expire_step_ns: (answer_timeout_ns / 20).clamp(HOUSEKEEPING_NS, MAX_EXPIRE_STEP_NS),
@@ -274,6 +276,8 @@ async fn next_unless_ended<F: Future>(
     control: &mut watch::Receiver<Control>,
 ) -> Option<F::Output> {
     tokio::select! {
+        // Not at random, so that a simulation goes the same way again.
+        biased;
         outcome = under_way.next() => outcome,
         Ok(_) = control.wait_for(Control::is_end) => None,
     }
