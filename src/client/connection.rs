@@ -77,13 +77,30 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         self.heard
     }
 
-    /// Says goodbye, as far as the peer lets us.
+    /// Says goodbye, as far as the peer lets us. Behind messages that have not left there is none: it would push them out,
+    /// after they were reported as unsent.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.confirmed < self.batch.len() {
+            return Poll::Ready(());
+        }
         Pin::new(&mut self.ws).poll_close(cx).map(drop)
     }
 
     /// Reads and sends what there is, until nothing more can be done now; the reason where it is lost.
     pub(super) fn exchange<D: Session>(
+        &mut self,
+        account: &mut Account<C, D>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
+        let exchanged = self.try_exchange(account, cx);
+        if exchanged.is_err() {
+            // Whatever failed may have pushed on what was queued before it did.
+            self.confirm(account, self.ws.get_ref().written_bytes());
+        }
+        exchanged
+    }
+
+    fn try_exchange<D: Session>(
         &mut self,
         account: &mut Account<C, D>,
         cx: &mut Context<'_>,
