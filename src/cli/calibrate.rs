@@ -26,8 +26,7 @@ use floodline::workload::{Offered, Workload};
 use super::exit::{Failure, code_of};
 use super::load::SPARE_CONNECTIONS;
 use super::progress::ProgressLine;
-use super::signals::on_interrupt;
-use super::suite::say;
+use super::suite::{outputs, say};
 
 /// Flags of `floodline calibrate`.
 #[derive(Debug, Args)]
@@ -60,12 +59,8 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, Failure> {
     let config =
         HighVolumeConfig::load(args.config.as_deref(), environment(), None).map_err(Failure::usage)?;
     let plan = plan(args, &config).map_err(Failure::Usage)?;
-    let json =
-        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
+    let (json, stop) = outputs(args.json.as_deref())?;
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
-    let stop = Stop::default();
-    let on_signal = stop.clone();
-    on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
     if args.truth {
         return truth_table(&config, json, &stop);
     }
@@ -110,11 +105,11 @@ fn truth_table(
     let server = ServerCommand { executable: executable.map_err(Failure::Usage)?, args: Vec::new() };
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
     say(&report_truth::head(), to_stdout).map_err(Failure::usage)?;
-    let (mut table, mut floor) = (Vec::new(), truth::FloorSample::default());
+    let (mut table, mut baseline) = (Vec::new(), truth::Baseline::default());
     for case in truth::cases() {
         let mut progress = ProgressLine::default();
         progress.case("truth");
-        let outcome = truth::run(&case, &server, &mut floor, stop, &mut progress);
+        let outcome = truth::run(&case, &server, &mut baseline, stop, &mut progress);
         progress.clear();
         let rows = outcome.map_err(|error| match error {
             TruthError::Run(error) => Failure::from(error),

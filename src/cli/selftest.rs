@@ -14,8 +14,7 @@ use floodline::selftest::{self, Row, Selftest, SelftestError};
 
 use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
-use super::signals::on_interrupt;
-use super::suite::say;
+use super::suite::{outputs, say};
 
 /// Flags of `floodline selftest`.
 #[derive(Debug, Args)]
@@ -39,12 +38,8 @@ pub fn run(args: &SelftestArgs) -> Result<ExitCode, Failure> {
         .map_err(Failure::Usage)?;
     let executable =
         std::env::current_exe().context("cannot find the floodline executable").map_err(Failure::Usage)?;
-    let json =
-        args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
+    let (json, stop) = outputs(args.json.as_deref())?;
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
-    let stop = Stop::default();
-    let on_signal = stop.clone();
-    on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
 
     let mut selftest = Selftest::new(executable);
     if args.matrix {

@@ -48,15 +48,11 @@ impl SuiteArgs {
         let config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
             .map_err(Failure::usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
-        let json = self.json.as_deref().map(JsonOutput::open).transpose();
-        let json = json.context("--json").map_err(Failure::Usage)?;
+        let (json, stop) = outputs(self.json.as_deref())?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;
         }
-        let stop = Stop::default();
-        let on_signal = stop.clone();
-        on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
         Ok(Suite { config, venue, stop, out: self.out, json })
     }
 }
@@ -66,6 +62,15 @@ impl Suite {
     pub fn say(&self, text: &str) -> Result<(), Failure> {
         say(text, self.json.as_ref().is_some_and(JsonOutput::is_stdout)).map_err(Failure::usage)
     }
+}
+
+/// Opens what JSON is to be written to, so that a path that cannot be written is found before any load; and what Ctrl-C stops.
+pub fn outputs(json: Option<&Path>) -> Result<(Option<JsonOutput>, Stop), Failure> {
+    let json = json.map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
+    let stop = Stop::default();
+    let on_signal = stop.clone();
+    on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
+    Ok((json, stop))
 }
 
 /// Text for people goes to standard output, unless the JSON does.

@@ -17,6 +17,7 @@ use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
 use super::stats::Counters;
 use super::{connection, handshake};
+use crate::pacer::Sleeper;
 
 /// What the connections of one worker share. It never leaves its thread.
 pub(super) struct Worker {
@@ -180,12 +181,21 @@ async fn stall(mut first_message: watch::Receiver<bool>, after: Duration, durati
     if first_message.wait_for(|&seen| seen).await.is_err() {
         return;
     }
+    // Of the pacer's precision: a measurement may be held against the instants. Where the system has no such timer left, a
+    // coarse one is better than no fault.
+    let mut sleeper = Sleeper::precise().unwrap_or_else(|_| Sleeper::coarse());
+    let mut begins = Instant::now() + after;
     loop {
-        tokio::time::sleep(after).await;
-        std::thread::sleep(duration);
+        let span = begins.saturating_duration_since(Instant::now());
+        if sleeper.sleep(span.as_nanos().try_into().unwrap_or(u64::MAX)).await.is_err() {
+            return;
+        }
+        let ends = begins + duration;
+        std::thread::sleep(ends.saturating_duration_since(Instant::now()));
         if !again {
             return;
         }
+        begins = Instant::now() + after;
     }
 }
 
