@@ -22,18 +22,16 @@ const RATE: Axis = Axis {
 };
 const CORES: Axis = Axis { label: "cores", logarithmic: false, format: |cores| format!("{cores:.1}") };
 const MEMORY: Axis = Axis {
-    label: "resident memory",
+    label: "resident, MB",
     logarithmic: false,
-    format: |bytes| units::bytes(bytes.max(0.0) as u64),
+    // A tick, which is round in powers of ten.
+    format: |bytes| format!("{}", (bytes / 1e5).round() / 10.0),
 };
-
-/// Loads beyond these have their own plots folded away.
-const UNFOLDED: usize = 1;
 
 /// The plots over all loads of a case, then those of each.
 pub(super) fn of_case(out: &mut String, case: &CaseResults) {
     let runs = &case.runs;
-    figures(out, [by_percentile(runs), offered_against_achieved(runs)]);
+    figures(out, &drawn([by_percentile(runs), offered_against_achieved(runs)]));
     for (index, PhaseRun { phase, run }) in runs.iter().enumerate() {
         let marks: Vec<f64> = case
             .incidents
@@ -41,31 +39,31 @@ pub(super) fn of_case(out: &mut String, case: &CaseResults) {
             .filter(|incident| phase.starts_with(&incident.phase))
             .map(|incident| incident.at_s)
             .collect();
-        let open = if runs.len() <= UNFOLDED || index + 1 == runs.len() && !case.name.contains("recovery") {
-            " open"
-        } else {
-            ""
-        };
-        let plots = [
+        let figures_of_run = drawn([
             over_time(run, &marks),
             rates(run, &marks),
             queue(run, &marks),
             cpu(run),
             memory(run),
             spread(run),
-        ];
-        if plots.iter().all(|plot| plot.svg().is_none()) {
+        ]);
+        if figures_of_run.is_empty() {
             continue;
         }
+        // The last load is the largest of most cases, and the one that shows whether all is well again.
+        let open = if index + 1 == runs.len() { " open" } else { "" };
         let _ = writeln!(out, "<details{open}><summary>{} over time</summary>", escape(phase));
-        figures(out, plots);
+        figures(out, &figures_of_run);
         out.push_str("</details>\n");
     }
 }
 
-fn figures(out: &mut String, plots: impl IntoIterator<Item = Plot>) {
-    let drawn: Vec<(Plot, String)> =
-        plots.into_iter().filter_map(|plot| plot.svg().map(|svg| (plot, svg))).collect();
+/// Those plots that have something to draw, with their drawings.
+fn drawn<const N: usize>(plots: [Plot; N]) -> Vec<(Plot, String)> {
+    plots.into_iter().filter_map(|plot| plot.svg().map(|svg| (plot, svg))).collect()
+}
+
+fn figures(out: &mut String, drawn: &[(Plot, String)]) {
     if drawn.is_empty() {
         return;
     }
