@@ -451,3 +451,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn counts_add_up_in_every_class() {
+    let as_numbers = |counts: &Counts| -> Vec<u64> {
+        let fields = serde_json::to_value(counts).unwrap();
+        fields.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).collect()
+    };
+    let fields = serde_json::to_value(Counts::default()).unwrap();
+    let names = fields.as_object().unwrap().keys();
+    // A count of its own for each class, so that none is added to another.
+    let distinct = names.zip(1_u64..).map(|(name, count)| (name.clone(), count.into()));
+    let other: Counts = serde_json::from_value(serde_json::Value::Object(distinct.collect())).unwrap();
+    let mut sum = other;
+    sum.add(&other);
+    assert_eq!(as_numbers(&sum), as_numbers(&other).into_iter().map(|count| 2 * count).collect::<Vec<_>>());
+    assert_eq!(as_numbers(&sum).len(), 12);
+}
