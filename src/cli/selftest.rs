@@ -85,11 +85,13 @@ fn all(
 
 /// Each fault of the server among `rows` against every other case.
 fn matrix(selftest: &Selftest, rows: &[Row], stop: &Stop) -> Result<ExitCode, Failure> {
+    let strays = selftest::strays(rows);
+    if strays.is_empty() {
+        return Err(Failure::Usage(anyhow!("--matrix: none of these faults is one of the server")));
+    }
     let mut progress = ProgressLine::default();
-    let chosen =
-        |stray: &selftest::Stray| rows.iter().any(|row| std::ptr::eq(row.planted, stray.row.planted));
     let mut unexplained = 0;
-    for stray in selftest::strays().filter(chosen) {
+    for &stray in &strays {
         let place =
             format!("{}/{} in {}", stray.row.proof.case, stray.row.planted.name, stray.elsewhere.proof.case);
         progress.case(&place);
@@ -113,8 +115,9 @@ fn matrix(selftest: &Selftest, rows: &[Row], stop: &Stop) -> Result<ExitCode, Fa
             Err(error) => say(&format!("{place}: {error}\n"), false).map_err(Failure::usage)?,
         }
     }
-    say(&format!("{unexplained} failures that the fault does not explain\n"), false)
-        .map_err(Failure::usage)?;
+    let tried = strays.len();
+    let line = format!("{tried} pairs tried, {unexplained} failures that the fault does not explain\n");
+    say(&line, false).map_err(Failure::usage)?;
     Ok(ExitCode::from(u8::from(unexplained > 0)))
 }
 

@@ -17,13 +17,20 @@ pub struct Stray {
     pub elsewhere: Row,
 }
 
-/// All of them.
-pub fn strays() -> impl Iterator<Item = Stray> {
-    let of_server = rows().filter(|row| matches!(row.planted.wrong, Wrong::Server(_)));
-    of_server.flat_map(|row| {
-        let others = ALL.into_iter().filter(move |proof| proof.case != row.proof.case);
-        others.map(move |proof| Stray { row, elsewhere: Row { proof, planted: &HEALTHY } })
-    })
+/// Those of these rows, each once: two rows may tell a server to do the same wrong.
+#[must_use]
+pub fn strays(rows: &[Row]) -> Vec<Stray> {
+    let mut seen = BTreeSet::new();
+    let mut strays = Vec::new();
+    for &row in rows {
+        let Wrong::Server(args) = row.planted.wrong else { continue };
+        for proof in ALL.into_iter().filter(|proof| proof.case != row.proof.case) {
+            if seen.insert((args, proof.case)) {
+                strays.push(Stray { row, elsewhere: Row { proof, planted: &HEALTHY } });
+            }
+        }
+    }
+    strays
 }
 
 impl Stray {

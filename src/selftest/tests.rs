@@ -161,3 +161,32 @@ fn a_row_without_a_fault_is_clean_where_nothing_fails() {
     assert_eq!(healthy(Verdict::Inconclusive), Outcome::Clean);
     assert_eq!(healthy(Verdict::Fail), Outcome::FalseAlarm);
 }
+
+#[test]
+fn each_fault_of_the_server_meets_every_other_case_once() {
+    let wrong = |row: &Row| match row.planted.wrong {
+        Wrong::Server(args) => Some((args, row.proof.case)),
+        _ => None,
+    };
+    let all: Vec<Row> = rows().collect();
+    let mut met: Vec<_> = strays(&all)
+        .iter()
+        .filter_map(|stray| Some((wrong(&stray.row)?.0, stray.elsewhere.proof.case)))
+        .collect();
+    met.sort_unstable();
+    let cases = ALL.map(|proof| proof.case);
+    let mut expected: Vec<_> = all
+        .iter()
+        .filter_map(wrong)
+        .flat_map(|(args, own)| cases.iter().filter(move |&&case| case != own).map(move |&case| (args, case)))
+        .collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert!(expected.len() > 8 * ALL.len(), "{}", expected.len());
+    assert_eq!(met, expected);
+    // A part of the table is offered to the others as a whole would be.
+    let ordering = selected(&["ordering".to_owned()]).unwrap();
+    assert_eq!(strays(&ordering).len(), 8 * ordering.iter().filter_map(wrong).count());
+    let healthy: Vec<Row> = all.iter().copied().filter(|row| row.planted.name == "healthy").collect();
+    assert!(strays(&healthy).is_empty());
+}

@@ -97,7 +97,7 @@ pub(super) fn run(
     let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
     let worker = Rc::new(Worker {
         watches_messages: !shared.planted.is_empty(),
-        hold: shared.planted.holds_answers().then(Hold::new),
+        hold: shared.planted.holds_answers().then(|| Hold::new(shared.planted.releases_exactly())),
         shared,
         counters,
         scratch: Cell::new(scratch),
@@ -176,6 +176,9 @@ async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Recei
     }
 }
 
+/// A stall ends to the microsecond: for the last part of it the clock is polled, longer than a timer is late.
+const POLLED: Duration = Duration::from_millis(1);
+
 /// Blocks the thread, and with it every connection of the worker: once, or again after each such while.
 async fn stall(mut first_message: watch::Receiver<bool>, after: Duration, duration: Duration, again: bool) {
     if first_message.wait_for(|&seen| seen).await.is_err() {
@@ -191,7 +194,10 @@ async fn stall(mut first_message: watch::Receiver<bool>, after: Duration, durati
             return;
         }
         let ends = begins + duration;
-        std::thread::sleep(ends.saturating_duration_since(Instant::now()));
+        std::thread::sleep(ends.saturating_duration_since(Instant::now() + POLLED));
+        while Instant::now() < ends {
+            std::hint::spin_loop();
+        }
         if !again {
             return;
         }

@@ -163,6 +163,11 @@ impl Planted {
         })
     }
 
+    /// Whether the times for which answers are held are a truth that others are held against.
+    pub(in crate::server) fn releases_exactly(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::Delay { .. }))
+    }
+
     /// How long the answer to this message is held, where `since_read` has passed since its request was read.
     pub(in crate::server) fn holds_answer_for(&self, message_id: &str, since_read: Duration) -> Duration {
         let holds = self.faults.iter().map(|fault| match *fault {
