@@ -15,6 +15,7 @@ use floodline::run::plan::Venue;
 use super::exit::Failure;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
+use super::time_limit::TimeLimit;
 
 /// Flags of a suite.
 #[derive(Debug, Args)]
@@ -37,6 +38,7 @@ pub struct Suite {
     pub config: HighVolumeConfig,
     pub venue: Venue,
     pub stop: Stop,
+    pub time_limit: TimeLimit,
     pub out: Option<PathBuf>,
     pub json: Option<JsonOutput>,
 }
@@ -44,16 +46,18 @@ pub struct Suite {
 impl SuiteArgs {
     /// Reads the configuration and opens what is written to, before any load.
     pub fn prepare(self) -> Result<Suite, Failure> {
-        let env = target::environment_without_token(&self.target, environment());
-        let config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
+        let env = self.target.environment_without_token(environment());
+        let mut config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
             .map_err(Failure::usage)?;
+        self.target.overlay(&mut config).map_err(Failure::Usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
         let (json, stop) = outputs(self.json.as_deref())?;
+        let time_limit = TimeLimit::start(config.guard.time_limit, &stop).map_err(Failure::usage)?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;
         }
-        Ok(Suite { config, venue, stop, out: self.out, json })
+        Ok(Suite { config, venue, stop, time_limit, out: self.out, json })
     }
 }
 
