@@ -29,7 +29,9 @@ use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
 use crate::dialect::DialectKind;
 use crate::result::{CaseResults, CriterionOutcome, LoadTestResults, Verdict};
 use crate::run::plan::{Evidence, Plan, PlanObserver, Venue, execute};
-use crate::run::{AccessError, LoadPlan, Peer, RunError, ServerCommand, ServerProcess, access, run_load};
+use crate::run::{
+    AccessError, LoadPlan, Peer, Restart, RunError, ServerCommand, ServerProcess, access, run_load,
+};
 use crate::scenario::Case;
 use crate::scenario::load::{LatencyLimit, judge, judge_drained};
 use crate::units::{Rate, UnitError};
@@ -153,6 +155,7 @@ pub struct Settings {
     pub window: Duration,
     dialect: DialectKind,
     access: Access,
+    restart: Option<Restart>,
     peer: PeerSetting,
     arguments: Arguments,
 }
@@ -180,7 +183,8 @@ impl Settings {
         };
         let window = window(config.profile);
         let access = access(&config.target)?;
-        Ok(Self { dialect: config.target.dialect.parse()?, access, peer, window, arguments, config })
+        let restart = config.target.restart_command.clone().map(Restart::command);
+        Ok(Self { dialect: config.target.dialect.parse()?, access, restart, peer, window, arguments, config })
     }
 
     /// What a bench of somebody else's server is to do; `config` is asked for the numbers, with the profile that the
@@ -196,7 +200,7 @@ impl Settings {
             Peer::Own(command) => PeerSetting::Own(command.clone()),
         };
         let (dialect, access, window) = (venue.dialect, venue.access.clone(), window(config.profile));
-        Ok(Self { config, window, dialect, access, peer, arguments })
+        Ok(Self { config, window, dialect, access, restart: venue.restart.clone(), peer, arguments })
     }
 
     /// Whether the server's process is known, and so what it costs.
@@ -411,7 +415,12 @@ impl Suite {
             PeerSetting::At { target, pid } => Peer::At { target: target.clone(), pid: *pid },
             PeerSetting::Own(command) => Peer::Own(command.clone()),
         };
-        Venue { dialect: self.settings.dialect, access: self.settings.access.clone(), ..Venue::new(peer) }
+        Venue {
+            dialect: self.settings.dialect,
+            access: self.settings.access.clone(),
+            restart: self.settings.restart.clone(),
+            ..Venue::new(peer)
+        }
     }
 }
 

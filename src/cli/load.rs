@@ -36,8 +36,6 @@ pub(super) const SPARE_CONNECTIONS: u32 = 64;
 /// Flags of `floodline load`; what is not given comes from the environment, floodline.toml, or the defaults.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    #[command(flatten)]
-    target: TargetArgs,
     /// Messages per second over all connections, or max for a closed loop [default: 10000]
     #[arg(long, allow_negative_numbers = true, value_name = "RATE|max")]
     rate: Option<Offered>,
@@ -101,6 +99,9 @@ pub struct LoadArgs {
     /// Write the result to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    // Last: the headings in the help go on to what follows.
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// Offers the load, judges and reports it.
@@ -115,7 +116,9 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
-    let time_limit = TimeLimit::start(config.guard.time_limit, &stop).map_err(Failure::usage)?;
+    // Waiting for other shards is no part of it.
+    let wait = args.start_at.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+    let time_limit = TimeLimit::start(config.guard.time_limit, wait, &stop).map_err(Failure::usage)?;
     let mut display = ProgressLine::default();
     let outcome = run_load(&plan, &stop, &mut display);
     display.clear();

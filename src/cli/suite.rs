@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -20,8 +21,6 @@ use super::time_limit::TimeLimit;
 /// Flags of a suite.
 #[derive(Debug, Args)]
 pub struct SuiteArgs {
-    #[command(flatten)]
-    target: TargetArgs,
     /// Size of the loads: smoke, quick or full [default: quick]
     #[arg(long)]
     profile: Option<Profile>,
@@ -31,6 +30,9 @@ pub struct SuiteArgs {
     /// Write all results to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    // Last: the headings in the help go on to what follows.
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// A suite that is ready to run: nothing that a flag or a file says is in doubt any more, and Ctrl-C stops it.
@@ -52,7 +54,8 @@ impl SuiteArgs {
         self.target.overlay(&mut config).map_err(Failure::Usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
         let (json, stop) = outputs(self.json.as_deref())?;
-        let time_limit = TimeLimit::start(config.guard.time_limit, &stop).map_err(Failure::usage)?;
+        let time_limit =
+            TimeLimit::start(config.guard.time_limit, Duration::ZERO, &stop).map_err(Failure::usage)?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;

@@ -22,15 +22,15 @@ pub struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// From now on. The thread that waits ends with the process.
+    /// From when `wait` is over on. The thread that waits ends with the process.
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start(limit: Duration, stop: &Stop) -> io::Result<Self> {
+    pub fn start(limit: Duration, wait: Duration, stop: &Stop) -> io::Result<Self> {
         let reached = Arc::new(AtomicBool::new(false));
         let (noted, stop) = (Arc::clone(&reached), stop.clone());
         std::thread::Builder::new().name("time-limit".to_owned()).spawn(move || {
-            std::thread::sleep(limit);
+            std::thread::sleep(limit.saturating_add(wait));
             noted.store(true, Ordering::SeqCst);
             stop.stop();
             std::thread::sleep(GRACE);

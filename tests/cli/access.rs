@@ -246,3 +246,37 @@ fn a_restart_command_that_does_not_start_it_again_is_named() {
     Running::start(test).wait().expect(2).says(&["--restart-command `exit 7`", "7"]);
     run(["test", "delivery", "--restart-command", "true"]).expect(2).says(&["--restart-command", "--target"]);
 }
+
+#[test]
+fn what_an_echo_server_cannot_do_is_skipped_with_the_reason() {
+    let server = TestServer::echo();
+    let args = ["test", "backpressure", "--profile", "smoke", "--json", "-", "--target", &server.url];
+    let mut test = floodline(args.iter().chain(&["--dialect", "echo"]));
+    test.env("FLOODLINE_BACKPRESSURE_BASELINE", "500ms");
+    let finished = Running::start(test).wait();
+    assert!(matches!(finished.code, Some(0 | 3)), "{finished:?}");
+    let case = finished.json()["cases"][0].clone();
+    let skipped: Vec<(&str, &str)> = case["criteria"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|criterion| criterion["verdict"] == "skipped")
+        .map(|criterion| {
+            (criterion["name"].as_str().unwrap(), criterion["evidence"][0].as_str().unwrap_or_default())
+        })
+        .collect();
+    let quiet = "without a refusal or a signal";
+    let none = "the dialect echo has no priorities";
+    let expected = [
+        ("overflow", quiet),
+        ("signal", quiet),
+        ("threshold_to_signal", quiet),
+        ("refusals_told", quiet),
+        ("high_priority_served", none),
+        ("high_priority_first", none),
+    ];
+    assert_eq!(skipped.len(), expected.len(), "{skipped:?}");
+    for ((name, why), (expected_name, part)) in skipped.iter().zip(expected) {
+        assert!(*name == expected_name && why.contains(part), "{name}: {why}");
+    }
+}
