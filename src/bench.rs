@@ -11,6 +11,7 @@
 //! [`Suite::finish`] ends with exit code 1 and the list.
 
 mod arguments;
+pub mod cells;
 mod series;
 
 use std::io::{IsTerminal, Write};
@@ -21,13 +22,16 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use thiserror::Error;
 
 use self::arguments::{Arguments, Mode};
+pub(crate) use self::series::refused;
 pub use self::series::{Id, Series, Unit, dealt, run_series};
-use crate::client::{Observer, Stop};
+use crate::client::{Access, Observer, Stop};
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
 use crate::dialect::DialectKind;
 use crate::result::{CaseResults, CriterionOutcome, LoadTestResults, Verdict};
 use crate::run::plan::{Evidence, Plan, PlanObserver, Venue, execute};
-use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
+use crate::run::{
+    AccessError, LoadPlan, Peer, Restart, RunError, ServerCommand, ServerProcess, access, run_load,
+};
 use crate::scenario::Case;
 use crate::scenario::load::{LatencyLimit, judge, judge_drained};
 use crate::units::{Rate, UnitError};
@@ -129,6 +133,9 @@ pub enum BenchError {
     /// The target cannot be understood.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The way to the target cannot be gone.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The filter on the command line is no regular expression.
     #[error("the filter `{filter}` is not a regular expression: {cause}")]
     Filter {
@@ -147,13 +154,15 @@ pub struct Settings {
     /// How long one measured window lasts.
     pub window: Duration,
     dialect: DialectKind,
+    access: Access,
+    restart: Option<Restart>,
     peer: PeerSetting,
     arguments: Arguments,
 }
 
 #[derive(Debug)]
 enum PeerSetting {
-    At(Target),
+    At { target: Target, pid: Option<u32> },
     Own(ServerCommand),
 }
 
@@ -169,15 +178,34 @@ impl Settings {
         let profile = (arguments.mode == Mode::Test).then_some(Profile::Smoke);
         let config = HighVolumeConfig::load(None, environment(), profile)?;
         let peer = match &config.target.url {
-            Some(url) => PeerSetting::At(url.parse()?),
+            Some(url) => PeerSetting::At { target: url.parse()?, pid: None },
             None => PeerSetting::Own(ServerCommand { executable: executable.into(), args: Vec::new() }),
         };
-        let window = match config.profile {
-            Profile::Smoke => Duration::from_secs(1),
-            Profile::Quick => Duration::from_secs(2),
-            Profile::Full => Duration::from_secs(10),
+        let window = window(config.profile);
+        let access = access(&config.target)?;
+        let restart = config.target.restart_command.clone().map(Restart::command);
+        Ok(Self { dialect: config.target.dialect.parse()?, access, restart, peer, window, arguments, config })
+    }
+
+    /// What a bench of somebody else's server is to do; `config` is asked for the numbers, with the profile that the
+    /// command line wants.
+    pub(crate) fn of(
+        venue: &Venue,
+        config: impl FnOnce(Option<Profile>) -> Result<HighVolumeConfig, ConfigError>,
+    ) -> Result<Self, BenchError> {
+        let arguments = Arguments::parse(std::env::args().skip(1))?;
+        let config = config((arguments.mode == Mode::Test).then_some(Profile::Smoke))?;
+        let peer = match &venue.peer {
+            Peer::At { target, pid } => PeerSetting::At { target: target.clone(), pid: *pid },
+            Peer::Own(command) => PeerSetting::Own(command.clone()),
         };
-        Ok(Self { dialect: config.target.dialect.parse()?, peer, window, arguments, config })
+        let (dialect, access, window) = (venue.dialect, venue.access.clone(), window(config.profile));
+        Ok(Self { config, window, dialect, access, restart: venue.restart.clone(), peer, arguments })
+    }
+
+    /// Whether the server's process is known, and so what it costs.
+    fn knows_process(&self) -> bool {
+        !matches!(self.peer, PeerSetting::At { pid: None, .. })
     }
 
     /// The load of one window at `rate`, everything else as configured.
@@ -311,7 +339,7 @@ impl Suite {
         let id = format!("{}/{}/{}", self.name, measure.name(), cell.parameter);
         let known = match measure {
             Measure::LatencyP99 => messages_a_window(&cell.workload) >= P99_MESSAGES,
-            Measure::ServerCpuPerMessage => matches!(self.settings.peer, PeerSetting::Own(_)),
+            Measure::ServerCpuPerMessage => self.settings.knows_process(),
             _ => true,
         };
         known && self.settings.arguments.filter.accepts(&id)
@@ -324,15 +352,16 @@ impl Suite {
             PeerSetting::Own(command) => {
                 Some(ServerProcess::start(command).map_err(|error| error.to_string())?)
             }
-            PeerSetting::At(_) => None,
+            PeerSetting::At { .. } => None,
         };
         let peer = match (&server, &self.settings.peer) {
             (Some(server), _) => Peer::At { target: server.target().clone(), pid: Some(server.pid()) },
-            (None, PeerSetting::At(target)) => Peer::At { target: target.clone(), pid: None },
+            (None, PeerSetting::At { target, pid }) => Peer::At { target: target.clone(), pid: *pid },
             (None, PeerSetting::Own(command)) => Peer::Own(command.clone()),
         };
         let dialect = self.settings.dialect;
-        let plan = LoadPlan { dialect, ..LoadPlan::new(cell.workload.clone(), peer) };
+        let access = self.settings.access.clone();
+        let plan = LoadPlan { dialect, access, ..LoadPlan::new(cell.workload.clone(), peer) };
         let mut windows = Vec::with_capacity(count);
         for window in 1..=count {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
@@ -383,10 +412,15 @@ impl Suite {
 
     fn venue(&self) -> Venue {
         let peer = match &self.settings.peer {
-            PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
+            PeerSetting::At { target, pid } => Peer::At { target: target.clone(), pid: *pid },
             PeerSetting::Own(command) => Peer::Own(command.clone()),
         };
-        Venue { peer, dialect: self.settings.dialect, token: None, calibration: None }
+        Venue {
+            dialect: self.settings.dialect,
+            access: self.settings.access.clone(),
+            restart: self.settings.restart.clone(),
+            ..Venue::new(peer)
+        }
     }
 }
 
@@ -418,6 +452,43 @@ pub fn run_checked(
             suite.finish()
         }
         Err(error) => series::refused(&error),
+    }
+}
+
+/// Measures all that can be of a server that may be somebody else's: a group for each of three cases, which must hold
+/// first.
+pub(crate) fn run_all(name: &'static str, settings: Settings) -> ExitCode {
+    type Cells = fn(&Settings) -> Result<Vec<Cell>, BenchError>;
+    const GROUPS: [(&str, Cells); 3] = [
+        ("ordering", cells::ordering),
+        ("rate_scaling", cells::rate_scaling),
+        ("connection_scaling", cells::connection_scaling),
+    ];
+    let mut suite = Suite::new(name, settings);
+    for (case, cells) in GROUPS {
+        let cells = match cells(&suite.settings) {
+            Ok(cells) => cells,
+            Err(error) => return series::refused(&error),
+        };
+        // The same rate may stand in two groups.
+        let named = |cell: Cell| Cell { parameter: format!("{case}/{}", cell.parameter), ..cell };
+        let cells: Vec<Cell> = cells.into_iter().map(named).collect();
+        let wanted = cells.iter().any(|cell| suite.measures_of(cell).next().is_some());
+        let config = suite.settings.config.clone();
+        let case = crate::scenario::by_name(case).filter(|_| wanted);
+        if case.is_some_and(|case| suite.check(case, &config)) {
+            cells.iter().for_each(|cell| suite.cell(cell));
+        }
+    }
+    suite.finish()
+}
+
+/// How long one measured window lasts.
+fn window(profile: Profile) -> Duration {
+    match profile {
+        Profile::Smoke => Duration::from_secs(1),
+        Profile::Quick => Duration::from_secs(2),
+        Profile::Full => Duration::from_secs(10),
     }
 }
 

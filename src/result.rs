@@ -163,11 +163,25 @@ pub struct ThroughputMetrics {
     pub achieved_rate: f64,
 }
 
+/// How `wss://` was spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSummary {
+    /// Whether the server's certificate was checked; false by `--insecure`: then anybody may have answered.
+    pub verified: bool,
+    /// Whether a certificate of the client's own was at hand.
+    pub client_certificate: bool,
+    /// The name that was asked for, where it is not the URL's host.
+    pub server_name: Option<String>,
+}
+
 /// What the load was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadSummary {
     /// The URL; null for a server of our own.
     pub target: Option<String>,
+    /// How `wss://` was spoken; null for `ws://`.
+    #[serde(default)]
+    pub tls: Option<TlsSummary>,
     /// The dialect spoken.
     pub dialect: String,
     /// Messages per second; null for a closed loop.
@@ -266,6 +280,15 @@ pub struct ConnectionCounts {
     pub reasons: std::collections::BTreeMap<String, u64>,
     /// How long opening one took.
     pub setup_us: Option<LatencyMeasurement>,
+    /// Of that, TCP.
+    #[serde(default)]
+    pub connect_us: Option<LatencyMeasurement>,
+    /// Of that, the TLS handshake; null without TLS.
+    #[serde(default)]
+    pub tls_us: Option<LatencyMeasurement>,
+    /// Of that, the handshake of the WebSocket.
+    #[serde(default)]
+    pub upgrade_us: Option<LatencyMeasurement>,
 }
 
 /// When what first happened, in seconds since the start of the load (below 0 in the ramp before it); null where it never

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -169,4 +170,134 @@ fn faults_are_put_in_front_of_an_encrypted_server_too() {
         assert_eq!(verdict(name), "skipped", "{name}: {errors}");
     }
     assert!(case["runs"][0]["run"]["connections"]["reconnects"].as_u64().unwrap() > 0, "{errors}");
+}
+
+/// `floodline serve` that speaks TLS itself; ends with the test.
+struct Serve {
+    child: std::process::Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Serve {
+    fn start(more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floodline"));
+        command.args(["serve", "--until-stdin-closes", "--tls-self-signed"]).arg(dir.path()).args(more);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let listening: Value = serde_json::from_str(&line).unwrap();
+        let url = listening["listening"].as_str().unwrap();
+        assert!(url.starts_with("wss://"), "{url}");
+        let port = url.rsplit(':').next().unwrap().trim_end_matches("/ws").parse().unwrap();
+        Self { child, dir, port }
+    }
+
+    fn certificate(&self) -> String {
+        self.dir.path().join("cert.pem").to_str().unwrap().to_owned()
+    }
+
+    /// Offers 100 messages on 4 connections to `host`; the system trusts nobody.
+    fn load(&self, host: &str, more: &[&str]) -> (Output, String) {
+        let target = format!("wss://{host}:{}/ws", self.port);
+        let args = ["load", "--json", "-", "--target", &target, "--rate", "200", "--duration", "500ms"];
+        let args = [&args[..], &["--connections", "4", "--connect-timeout", "5s"], more].concat();
+        let nobody = tempfile::NamedTempFile::new().unwrap();
+        let output = floodline(nobody.path(), &args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output, errors)
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn results(output: &Output, errors: &str) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"))
+}
+
+#[test]
+fn the_own_server_speaks_tls_and_its_handshake_is_measured_apart() {
+    let server = Serve::start(&[]);
+    for host in ["localhost", "127.0.0.1"] {
+        let (output, errors) = server.load(host, &["--ca", &server.certificate()]);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        let run = results(&output, &errors);
+        assert_eq!(run["messages"]["answered"], 100);
+        let tls = &run["workload"]["tls"];
+        assert_eq!((&tls["verified"], &tls["client_certificate"]), (&true.into(), &false.into()), "{tls}");
+        let connections = &run["connections"];
+        for part in ["setup_us", "connect_us", "tls_us", "upgrade_us"] {
+            assert_eq!(connections[part]["count"], 4, "{part}: {connections}");
+        }
+        let mean = |part: &str| connections[part]["mean"].as_f64().unwrap();
+        let parts = mean("connect_us") + mean("tls_us") + mean("upgrade_us");
+        assert!(mean("tls_us") > 0.0 && (parts - mean("setup_us")).abs() <= 0.01 * parts, "{connections}");
+        assert!(errors.contains(" TLS + "), "{errors}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_checked_is_said_loudly() {
+    let server = Serve::start(&[]);
+    let (output, errors) = server.load("localhost", &["--insecure"]);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(results(&output, &errors)["workload"]["tls"]["verified"], false);
+    assert!(errors.contains("warning: --insecure") && errors.contains("INSECURE"), "{errors}");
+    // Nothing is said where it is checked.
+    let (output, errors) = server.load("localhost", &["--ca", &server.certificate()]);
+    assert!(output.status.success() && !errors.to_lowercase().contains("insecure"), "{errors}");
+}
+
+#[test]
+fn the_name_that_is_asked_for_may_be_another_than_the_hosts() {
+    let made = rcgen::generate_simple_self_signed(["inner.example".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floodline"));
+    command.args(["serve", "--until-stdin-closes", "--tls-cert"]).arg(&cert).arg("--tls-key").arg(&key);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let listening: Value = serde_json::from_str(&line).unwrap();
+    let port = listening["listening"].as_str().unwrap().rsplit(':').next().unwrap().replace("/ws", "");
+    let server = Serve { child, dir, port: port.parse().unwrap() };
+    let (output, errors) = server.load("localhost", &["--ca", &server.certificate()]);
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    let named = ["--ca", &server.certificate(), "--server-name", "inner.example"];
+    let (output, errors) = server.load("localhost", &named);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(results(&output, &errors)["workload"]["tls"]["server_name"], "inner.example");
+    let (output, errors) = server.load("localhost", &["--ca", &server.certificate(), "--server-name", "a b"]);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("--server-name") && errors.contains("a b"), "{errors}");
+}
+
+#[test]
+fn a_client_shows_its_certificate_where_one_is_wanted() {
+    let client = rcgen::generate_simple_self_signed(["client.example".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let (cert, key) = (files.path().join("client.pem"), files.path().join("client.key"));
+    std::fs::write(&cert, client.cert.pem()).unwrap();
+    std::fs::write(&key, client.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let server = Serve::start(&["--tls-client-ca", cert]);
+    let (output, errors) = server.load("localhost", &["--ca", &server.certificate()]);
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    let shown = ["--ca", &server.certificate(), "--client-cert", cert, "--client-key", key];
+    let (output, errors) = server.load("localhost", &shown);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(results(&output, &errors)["workload"]["tls"]["client_certificate"], true);
+    // A certificate is no key.
+    let swapped = ["--ca", &server.certificate(), "--client-cert", cert, "--client-key", cert];
+    let (output, errors) = server.load("localhost", &swapped);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("--client-key"), "{errors}");
 }

@@ -7,7 +7,7 @@ use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use super::arguments::Mode;
-use super::{BenchError, RESAMPLES, SAMPLES, Settings, Suite, say};
+use super::{RESAMPLES, SAMPLES, Settings, Suite, say};
 
 /// A benchmark that is to be had: the two parts of its id behind the bench's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub fn run_series(
     }
 }
 
-pub(super) fn refused(error: &BenchError) -> ExitCode {
+pub(crate) fn refused(error: &dyn std::fmt::Display) -> ExitCode {
     say(&format!("error: {error}"));
     ExitCode::from(2)
 }

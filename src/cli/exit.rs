@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use floodline::client::{ClientError, ConnectError};
 use floodline::dialect::DialectError;
 use floodline::result::Verdict;
-use floodline::run::RunError;
 use floodline::run::plan::PlanError;
+use floodline::run::{RunError, ServerProcessError};
 
 /// Why a command did not get as far as a verdict.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub enum Failure {
     Usage(anyhow::Error),
     /// The target cannot be reached.
     Unreachable(anyhow::Error),
+    /// It took longer than is allowed: what was found is reported, and shows nothing of the rest.
+    Ended(anyhow::Error),
     /// Ctrl-C before there was anything to report.
     Interrupted,
 }
@@ -32,6 +34,7 @@ impl Failure {
         match self {
             Self::Usage(error) => Self::Usage(error.context(place)),
             Self::Unreachable(error) => Self::Unreachable(error.context(place)),
+            Self::Ended(error) => Self::Ended(error.context(place)),
             Self::Interrupted => Self::Interrupted,
         }
     }
@@ -39,7 +42,7 @@ impl Failure {
     /// What went wrong, in a line; `None` where nothing did but that the user ended it.
     pub fn text(&self) -> Option<String> {
         match self {
-            Self::Usage(error) | Self::Unreachable(error) => Some(format!("{error:#}")),
+            Self::Usage(error) | Self::Unreachable(error) | Self::Ended(error) => Some(format!("{error:#}")),
             Self::Interrupted => None,
         }
     }
@@ -54,6 +57,13 @@ impl Failure {
             error @ (PlanError::Proxy(_) | PlanError::State(_) | PlanError::Journal(_)) => {
                 Self::Usage(anyhow::Error::from(error).context(case.to_owned()))
             }
+            // A command of the user's.
+            error @ PlanError::Server(ServerProcessError::Restart { .. }) => {
+                Self::Usage(anyhow::Error::from(error).context(case.to_owned()))
+            }
+            PlanError::Control { phase, source } if source.is_ours() => {
+                Self::usage(source).context(format!("{case}, phase {phase}"))
+            }
             error @ (PlanError::Server(_) | PlanError::Control { .. }) => {
                 Self::Unreachable(anyhow::Error::from(error).context(case.to_owned()))
             }
@@ -65,6 +75,7 @@ impl Failure {
         let (error, code) = match self {
             Self::Usage(error) => (error, 2),
             Self::Unreachable(error) => (error, 4),
+            Self::Ended(error) => (error, 3),
             Self::Interrupted => return ExitCode::from(130),
         };
         // Standard error may be closed; the exit code still tells.
@@ -81,18 +92,34 @@ impl From<RunError> for Failure {
             RunError::Dialect(DialectError::PayloadTooSmall { .. }) => {
                 Self::Usage(anyhow::Error::from(error).context("--payload-bytes"))
             }
-            RunError::Connect(ConnectError::UnusableToken)
-            | RunError::Client(ClientError::Unreachable { first: ConnectError::UnusableToken, .. }) => {
-                Self::Usage(anyhow::Error::from(ConnectError::UnusableToken).context("--token-env"))
+            RunError::Connect(cause) | RunError::Client(ClientError::Unreachable { first: cause, .. })
+                if cause.is_ours() =>
+            {
+                let flag = flag_of(&cause);
+                let error = anyhow::Error::from(cause);
+                Self::Usage(match flag {
+                    Some(flag) => error.context(flag),
+                    None => error,
+                })
             }
-            RunError::Connect(ConnectError::NoRoots { .. })
-            | RunError::Workload(_)
-            | RunError::Sampler(_)
-            | RunError::Client(ClientError::Worker(_)) => Self::usage(error),
+            RunError::Workload(_) | RunError::Sampler(_) | RunError::Client(ClientError::Worker(_)) => {
+                Self::usage(error)
+            }
             RunError::Connect(_)
             | RunError::Client(ClientError::Unreachable { .. })
             | RunError::Server(_) => Self::Unreachable(error.into()),
         }
+    }
+}
+
+/// The flags that an error of ours is about.
+fn flag_of(error: &ConnectError) -> Option<&'static str> {
+    match error {
+        ConnectError::NotPermitted { .. } => Some("--target"),
+        ConnectError::UnusableToken => Some("--token-env, --token-file"),
+        ConnectError::UnusableTls { .. } => Some("--ca, --client-cert, --client-key, --server-name"),
+        ConnectError::UnusableHandshake => Some("--subprotocol, --query"),
+        _ => None,
     }
 }
 

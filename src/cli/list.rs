@@ -15,6 +15,18 @@ pub fn run() -> Result<ExitCode, Failure> {
         for case in floodline::scenario::ALL {
             writeln!(out, "  {:<20}{}", case.name, case.question)?;
         }
+        writeln!(out, "\ncases that run only where they are named")?;
+        for case in floodline::scenario::BY_NAME_ONLY {
+            writeln!(out, "  {:<20}{}", case.name, case.question)?;
+        }
+        writeln!(
+            out,
+            "\nwhat a server that is not our own needs for all of a case (else that part is skipped)"
+        )?;
+        for case in floodline::scenario::every().filter(|case| !case.needs.is_empty()) {
+            let needs: Vec<&str> = case.needs.iter().map(|need| need.text()).collect();
+            writeln!(out, "  {:<20}{}", case.name, needs.join(", "))?;
+        }
         writeln!(out, "\ndialects (--dialect)")?;
         DialectKind::ALL
             .iter()

@@ -16,7 +16,7 @@ use floodline::pacer::PacerKind;
 use floodline::report::json::JsonOutput;
 use floodline::report::terminal;
 use floodline::retry::{PingPolicy, RetryPolicy};
-use floodline::run::{LoadPlan, Peer, ServerCommand, run_load};
+use floodline::run::{LoadPlan, Peer, ServerCommand, access, run_load};
 use floodline::scenario::load::{LatencyLimit, judge};
 use floodline::schedule::Arrival;
 use floodline::units::{UnitError, parse_bytes, parse_duration};
@@ -27,6 +27,7 @@ use super::exit::{Failure, code_of};
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
+use super::time_limit::TimeLimit;
 
 /// Connections that the own server allows beyond those of the load: the last ones may not be gone yet when a new one
 /// comes in their place.
@@ -35,8 +36,6 @@ pub(super) const SPARE_CONNECTIONS: u32 = 64;
 /// Flags of `floodline load`; what is not given comes from the environment, floodline.toml, or the defaults.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    #[command(flatten)]
-    target: TargetArgs,
     /// Messages per second over all connections, or max for a closed loop [default: 10000]
     #[arg(long, allow_negative_numbers = true, value_name = "RATE|max")]
     rate: Option<Offered>,
@@ -100,22 +99,30 @@ pub struct LoadArgs {
     /// Write the result to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    // Last: the headings in the help go on to what follows.
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// Offers the load, judges and reports it.
 pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
-    let env = target::environment_without_token(&args.target, environment());
-    let config = HighVolumeConfig::load(args.target.config.as_deref(), env, None).map_err(Failure::usage)?;
+    let env = args.target.environment_without_token(environment());
+    let mut config =
+        HighVolumeConfig::load(args.target.config.as_deref(), env, None).map_err(Failure::usage)?;
+    args.target.overlay(&mut config).map_err(Failure::Usage)?;
     let plan = plan(&args, &config).map_err(Failure::Usage)?;
     let json =
         args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
+    // Waiting for other shards is no part of it.
+    let wait = args.start_at.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+    let time_limit = TimeLimit::start(config.guard.time_limit, wait, &stop).map_err(Failure::usage)?;
     let mut display = ProgressLine::default();
     let outcome = run_load(&plan, &stop, &mut display);
     display.clear();
-    let mut results = outcome?;
+    let mut results = outcome.map_err(|error| time_limit.reached().unwrap_or_else(|| error.into()))?;
     judge(&mut results, &config.limits, &args.limit);
     let text = terminal::summary(&results);
     if json.as_ref().is_some_and(JsonOutput::is_stdout) {
@@ -126,7 +133,11 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     if let Some(json) = json {
         json.write(&results).context("--json").map_err(Failure::Usage)?;
     }
-    Ok(if results.interrupted { ExitCode::from(130) } else { code_of(results.verdict) })
+    match time_limit.reached() {
+        Some(ended) if results.interrupted => Err(ended),
+        _ if results.interrupted => Ok(ExitCode::from(130)),
+        _ => Ok(code_of(results.verdict)),
+    }
 }
 
 fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> {
@@ -154,6 +165,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         let flag = flag_of(&error);
         anyhow!(error).context(flag)
     })?;
+    config.guard.check_load("this load", &workload)?;
     let dialect = target::dialect(&args.target, config)?;
     if dialect != DialectKind::Floodline && (args.request.is_some() || args.priority.is_some()) {
         let flag = if args.request.is_some() { "--request" } else { "--priority" };
@@ -164,7 +176,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         None if dialect != DialectKind::Floodline => {
             bail!("--dialect {dialect}: the own server does not speak it, so a --target is needed")
         }
-        None => Peer::Own(own_server(args, &workload)?),
+        None => Peer::Own(own_server(args, config, &workload)?),
     };
     // Another number of workers is another generator.
     let calibration = calibrate::known(workload.payload_bytes, workload.shard_connections().count() as u32)
@@ -180,7 +192,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         dialect,
         request: args.request.unwrap_or_default(),
         priority: args.priority,
-        token: target::token(&args.target, config)?,
+        access: access(&config.target)?,
         workers: args.workers.map(NonZeroUsize::get),
         start_at_unix_ns,
         via: None,
@@ -212,13 +224,15 @@ fn flag_of(error: &WorkloadError) -> &'static str {
     }
 }
 
-fn own_server(args: &LoadArgs, workload: &Workload) -> anyhow::Result<ServerCommand> {
+fn own_server(
+    args: &LoadArgs,
+    config: &HighVolumeConfig,
+    workload: &Workload,
+) -> anyhow::Result<ServerCommand> {
     let executable = std::env::current_exe().context("cannot find the floodline executable")?;
     // No more than it needs: it checks the limit of open files against this.
     let connections = workload.connections.saturating_add(SPARE_CONNECTIONS);
     let mut serve = vec![format!("--max-connections={connections}")];
-    if let Some(name) = &args.target.token_env {
-        serve.push(format!("--token-env={name}"));
-    }
+    serve.extend(args.target.own_server_args(config));
     Ok(ServerCommand { executable, args: serve })
 }

@@ -16,6 +16,7 @@ mod signals;
 mod suite;
 mod target;
 pub mod test;
+mod time_limit;
 
 use clap::{Parser, Subcommand};
 

@@ -5,13 +5,17 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
+use floodline::config::HighVolumeConfig;
 use floodline::report::json::JsonOutput;
 use floodline::report::{peak as report, table};
 use floodline::result::CaseResults;
 use floodline::result::peak::PeakResults;
 use floodline::scenario::peak;
+use floodline::units;
 
 use super::calibrate;
 use super::exit::{Failure, code_of};
@@ -28,11 +32,13 @@ pub struct PeakArgs {
 /// Searches against a server of its own unless a target is given.
 pub fn run(args: PeakArgs) -> Result<ExitCode, Failure> {
     let suite = args.suite.prepare()?;
+    within_guard(&suite.config).map_err(Failure::Usage)?;
     let mut progress = ProgressLine::default();
     progress.case("peak");
     let outcome = peak::run(&suite.config, &suite.venue, &suite.stop, &mut progress);
     progress.clear();
-    let found = outcome.map_err(|error| Failure::of_plan(error, "peak"))?;
+    let failed = |error| suite.time_limit.reached().unwrap_or_else(|| Failure::of_plan(error, "peak"));
+    let found = outcome.map_err(failed)?;
 
     let criteria = CaseResults { runs: Vec::new(), ..found.clone().into() };
     let generator = calibrate::line(suite.venue.calibration.as_deref());
@@ -44,7 +50,28 @@ pub fn run(args: PeakArgs) -> Result<ExitCode, Failure> {
     if let Some(json) = suite.json {
         json.write(&found).map_err(Failure::usage)?;
     }
-    Ok(if found.interrupted { ExitCode::from(130) } else { code_of(found.verdict) })
+    match suite.time_limit.reached() {
+        Some(ended) if found.interrupted => Err(ended),
+        _ if found.interrupted => Ok(ExitCode::from(130)),
+        _ => Ok(code_of(found.verdict)),
+    }
+}
+
+/// Refuses a search that cannot end well within what is allowed; how long it takes at the least.
+pub fn within_guard(config: &HighVolumeConfig) -> anyhow::Result<Duration> {
+    let (guard, needed) = (&config.guard, config.limits.peak_rate);
+    if guard.max_rate < needed {
+        let needed = units::per_second(needed.as_per_second());
+        bail!(
+            "peak must reach {needed} (limits.peak_rate), beyond --max-rate {} (guard.max_rate)",
+            guard.max_rate
+        );
+    }
+    let burst = peak::burst(config);
+    guard.check_load("peak", &burst)?;
+    let takes = (config.peak.confirm + 2 * config.load.ramp) * config.peak.repeats;
+    guard.check_time("peak", takes)?;
+    Ok(takes)
 }
 
 /// One file a load, and one with everything else.

@@ -14,8 +14,8 @@ use floodline::limits::ensure_open_files;
 use floodline::run::Listening;
 use floodline::sampler::ProcessProbe;
 use floodline::server::{
-    DurableConfig, DurableStore, HighVolumeWebSocketServer, MemoryProbe, ProcessedIds, Retention, Secret,
-    ServeError, ServerConfig, ServerConfigError, ServerFault,
+    DurableConfig, DurableStore, HighVolumeWebSocketServer, KnownToken, MemoryProbe, ProcessedIds, Retention,
+    Secret, ServeError, ServerConfig, ServerConfigError, ServerFault, ServerTls,
 };
 use floodline::units::{parse_bytes, parse_duration};
 use floodline::{allocator, units};
@@ -53,6 +53,25 @@ pub struct ServeArgs {
     /// Environment variable that holds the bearer token which handshakes must bring
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
+    /// File of bearer tokens of which handshakes must bring one: a line each, TOKEN [IDENTITY [LIFETIME]], the lifetime
+    /// counted from a token's first handshake
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Subprotocol that is spoken where a handshake offers it; may be repeated
+    #[arg(long, value_name = "NAME")]
+    subprotocol: Vec<String>,
+    /// Certificate chain, PEM: TLS alone is spoken
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Make a certificate for localhost and its key, write them to cert.pem and key.pem in this directory, and speak TLS
+    #[arg(long, value_name = "DIR", conflicts_with = "tls_cert")]
+    tls_self_signed: Option<PathBuf>,
+    /// Certificate authorities, PEM: a client must show a certificate of theirs
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// How many ids of processed user messages are remembered
     #[arg(long, default_value_t = Retention::DEFAULT_MAX_IDS, value_name = "N")]
     idempotency_ids: NonZeroUsize,
@@ -128,7 +147,7 @@ fn warn(error: &anyhow::Error) {
 fn named(error: ServeError) -> anyhow::Error {
     let flag = match &error {
         ServeError::Listen { .. } => "--listen".to_owned(),
-        ServeError::Config(ServerConfigError::Token) => "--token-env".to_owned(),
+        ServeError::Config(ServerConfigError::Token) => "--token-env, --tokens".to_owned(),
         ServeError::Config(ServerConfigError::OutOfRange { setting, .. }) => match *setting {
             "max_message_bytes" => "--max-message".to_owned(),
             setting => format!("--{}", setting.replace('_', "-")),
@@ -146,6 +165,8 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         )),
         None => None,
     };
+    let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
+    let tls = tls(&args)?;
     let max_message_bytes = usize::try_from(args.max_message)
         .with_context(|| format!("--max-message {}", units::bytes(args.max_message)))?;
     let retention = Retention { max_ids: args.idempotency_ids, max_age: args.idempotency_age };
@@ -158,6 +179,9 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         queue_capacity: args.queue_capacity,
         max_connections: args.max_connections,
         token,
+        tokens,
+        subprotocols: args.subprotocol,
+        tls,
         store,
         retention,
         max_message_bytes,
@@ -171,6 +195,44 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         faults: args.fault,
         ..defaults
     })
+}
+
+fn read_tokens(path: &Path) -> anyhow::Result<Vec<KnownToken>> {
+    let flag = || format!("--tokens {}", path.display());
+    KnownToken::list(&std::fs::read_to_string(path).with_context(flag)?).with_context(flag)
+}
+
+/// What is shown of the server, where it is to speak TLS.
+fn tls(args: &ServeArgs) -> anyhow::Result<Option<ServerTls>> {
+    let (cert, key) = match (&args.tls_cert, &args.tls_key, &args.tls_self_signed) {
+        (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
+        (_, _, Some(dir)) => {
+            self_signed(dir).with_context(|| format!("--tls-self-signed {}", dir.display()))?
+        }
+        _ if args.tls_client_ca.is_some() => bail!("--tls-client-ca: without --tls-cert no TLS is spoken"),
+        _ => return Ok(None),
+    };
+    let read =
+        |flag: &str, path: &Path| std::fs::read(path).with_context(|| format!("{flag} {}", path.display()));
+    let client_ca = args.tls_client_ca.as_deref().map(|path| read("--tls-client-ca", path)).transpose()?;
+    let (chain, secret) = (read("--tls-cert", &cert)?, read("--tls-key", &key)?);
+    let tls = ServerTls::of_pem(&chain, &secret, client_ca.as_deref());
+    Ok(Some(tls.context("--tls-cert, --tls-key, --tls-client-ca")?))
+}
+
+/// A certificate for this machine's own names, for tests: where it was written, and its key, which only we may read.
+fn self_signed(dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names)?;
+    std::fs::create_dir_all(dir)?;
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem())?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(&key)?.write_all(made.signing_key.serialize_pem().as_bytes())?;
+    Ok((cert, key))
 }
 
 /// Opens the state directory, or says by its flag what is wrong with it.

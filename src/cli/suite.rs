@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -15,12 +16,11 @@ use floodline::run::plan::Venue;
 use super::exit::Failure;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
+use super::time_limit::TimeLimit;
 
 /// Flags of a suite.
 #[derive(Debug, Args)]
 pub struct SuiteArgs {
-    #[command(flatten)]
-    target: TargetArgs,
     /// Size of the loads: smoke, quick or full [default: quick]
     #[arg(long)]
     profile: Option<Profile>,
@@ -30,6 +30,9 @@ pub struct SuiteArgs {
     /// Write all results to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    // Last: the headings in the help go on to what follows.
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// A suite that is ready to run: nothing that a flag or a file says is in doubt any more, and Ctrl-C stops it.
@@ -37,6 +40,7 @@ pub struct Suite {
     pub config: HighVolumeConfig,
     pub venue: Venue,
     pub stop: Stop,
+    pub time_limit: TimeLimit,
     pub out: Option<PathBuf>,
     pub json: Option<JsonOutput>,
 }
@@ -44,16 +48,19 @@ pub struct Suite {
 impl SuiteArgs {
     /// Reads the configuration and opens what is written to, before any load.
     pub fn prepare(self) -> Result<Suite, Failure> {
-        let env = target::environment_without_token(&self.target, environment());
-        let config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
+        let env = self.target.environment_without_token(environment());
+        let mut config = HighVolumeConfig::load(self.target.config.as_deref(), env, self.profile)
             .map_err(Failure::usage)?;
+        self.target.overlay(&mut config).map_err(Failure::Usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
         let (json, stop) = outputs(self.json.as_deref())?;
+        let time_limit =
+            TimeLimit::start(config.guard.time_limit, Duration::ZERO, &stop).map_err(Failure::usage)?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;
         }
-        Ok(Suite { config, venue, stop, out: self.out, json })
+        Ok(Suite { config, venue, stop, time_limit, out: self.out, json })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -16,6 +17,7 @@ use floodline::scenario::{self, Case};
 
 use super::calibrate;
 use super::exit::{Failure, code_of};
+use super::peak;
 use super::progress::ProgressLine;
 use super::report;
 use super::suite::{Suite, SuiteArgs, write_runs};
@@ -23,7 +25,7 @@ use super::suite::{Suite, SuiteArgs, write_runs};
 /// Flags of `floodline test`.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Cases to run; see floodline list [default: all]
+    /// Cases to run; see floodline list [default: the nine]
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
     #[command(flatten)]
@@ -34,8 +36,10 @@ pub struct TestArgs {
 pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
     let cases = cases(&args.cases).map_err(Failure::Usage)?;
     let suite = args.suite.prepare()?;
+    within_guard(&suite.config, &cases).map_err(Failure::Usage)?;
     let mut found = Vec::new();
     let failure = run_cases(&suite, &cases, &mut found).err();
+    let failure = suite.time_limit.reached().filter(|_| suite.stop.is_stopped()).or(failure);
     let results = results(&suite.config, &suite.stop, found, failure.as_ref());
     let generator = calibrate::line(suite.venue.calibration.as_deref());
     suite.say(&format!("{}{generator}", table::last_line(&results)))?;
@@ -52,6 +56,18 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
         None if results.interrupted => Ok(ExitCode::from(130)),
         None => Ok(code_of(results.verdict)),
     }
+}
+
+/// Refuses what would go beyond what is allowed, before any of it is offered.
+fn within_guard(config: &HighVolumeConfig, cases: &[&Case]) -> anyhow::Result<()> {
+    let mut takes = Duration::ZERO;
+    for case in cases {
+        takes += match case.plan(config) {
+            Some(plan) => config.guard.check_plan(case.name, &plan)?,
+            None => peak::within_guard(config)?,
+        };
+    }
+    Ok(config.guard.check_time("this test", takes)?)
 }
 
 /// Runs one case after the other until all are in `found`, one cannot be run, or the user ends it.
@@ -100,7 +116,7 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
     if names.is_empty() {
         return Ok(scenario::ALL.to_vec());
     }
-    let known = || scenario::ALL.map(|case| case.name).join(", ");
+    let known = || scenario::every().map(|case| case.name).collect::<Vec<_>>().join(", ");
     names
         .iter()
         .map(|name| {

@@ -7,43 +7,25 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 
+use super::access::Access;
+use super::tls;
 use super::transport::Transport;
 use crate::workload::Target;
 
 /// How long the resolver may take: twice the 5 s after which glibc's asks again (resolv.conf(5), `timeout`).
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
-
-/// A secret that goes into a handshake and nowhere else: printing it shows nothing.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    /// Wraps a token.
-    #[must_use]
-    pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
 
 /// A connection could not be opened.
 #[derive(Debug, Error)]
@@ -72,6 +54,17 @@ pub enum ConnectError {
         /// What went wrong.
         cause: io::Error,
     },
+    /// The target is not this machine, and nobody said that it may be loaded.
+    #[error(
+        "{host} is {address}, which is not this machine, and load on a stranger's server is an attack: where it is yours to \
+         load, say --i-may-load {host}, or name it in target.i_may_load"
+    )]
+    NotPermitted {
+        /// The host, as it stands in the URL.
+        host: String,
+        /// Its address that is not this machine's.
+        address: IpAddr,
+    },
     /// No certificate authority to trust.
     #[error("no CA certificates found on this system, so no wss:// server can be trusted: {cause}")]
     NoRoots {
@@ -81,6 +74,15 @@ pub enum ConnectError {
     /// A token that no HTTP header can carry.
     #[error("the token holds characters that a header cannot carry")]
     UnusableToken,
+    /// A certificate, key or authority that was given is of no use.
+    #[error("the given certificates or key cannot be used: {cause}")]
+    UnusableTls {
+        /// What is wrong with them.
+        cause: String,
+    },
+    /// What the handshake is to carry cannot stand there.
+    #[error("a subprotocol, a query or a token holds characters that the handshake cannot carry")]
+    UnusableHandshake,
     /// The server answered the handshake with another status than 101.
     #[error("the handshake was refused: HTTP {status}")]
     Refused {
@@ -105,13 +107,25 @@ impl ConnectError {
     /// Whether it is we who cannot connect, whatever the target would answer.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::NoRoots { .. } | Self::UnusableToken)
+        match self {
+            Self::NotPermitted { .. }
+            | Self::NoRoots { .. }
+            | Self::UnusableToken
+            | Self::UnusableTls { .. }
+            | Self::UnusableHandshake => true,
+            Self::Resolve { .. }
+            | Self::Tcp { .. }
+            | Self::Tls { .. }
+            | Self::Refused { .. }
+            | Self::NotWebSocket { .. }
+            | Self::TimedOut { .. } => false,
+        }
     }
 }
 
 impl ConnectError {
     /// What the handshake's failure means.
-    pub(super) fn of_handshake(error: WsError) -> Self {
+    pub(crate) fn of_handshake(error: WsError) -> Self {
         match error {
             WsError::Http(response) => Self::Refused { status: response.status().as_u16() },
             WsError::Io(cause) => Self::NotWebSocket { cause: format!("it closed the connection ({cause})") },
@@ -128,11 +142,16 @@ pub trait Connect: Clone + Send + 'static {
     /// Opens a byte stream.
     fn open(&self) -> impl Future<Output = Result<Self::Stream, ConnectError>>;
 
-    /// The request of the WebSocket handshake.
+    /// How long TLS took over a stream that this has opened; `None` where there is none.
+    fn tls_time(_stream: &Self::Stream) -> Option<Duration> {
+        None
+    }
+
+    /// The request of the WebSocket handshake of connection `connection` (its index over all shards).
     ///
     /// # Errors
     /// Where the request cannot be made of the settings.
-    fn request(&self) -> Result<Request, ConnectError>;
+    fn request(&self, connection: u32) -> Result<Request, ConnectError>;
 }
 
 /// TCP, and TLS over it for `wss://`.
@@ -140,37 +159,47 @@ pub trait Connect: Clone + Send + 'static {
 pub struct TcpConnect {
     target: Target,
     addresses: Arc<[SocketAddr]>,
-    tls: Option<TlsConnector>,
-    token: Option<Token>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    access: Arc<Access>,
 }
 
 impl TcpConnect {
-    /// Resolves the target once and loads the system's certificate authorities where they are needed.
+    /// Resolves the target once, asks whether it may be loaded, and loads whom to trust where that is needed. Nothing is
+    /// sent to the target.
     ///
     /// # Errors
-    /// Where the host does not resolve, or `wss://` finds no authority to trust.
-    pub fn new(target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
+    /// Where the host does not resolve or may not be loaded, or `wss://` finds no authority to trust.
+    pub fn new(target: Target, access: impl Into<Access>) -> Result<Self, ConnectError> {
         let host = target.host().to_owned();
         let unresolved = |cause| ConnectError::Resolve { host: host.clone(), cause };
         let addresses: Arc<[SocketAddr]> = resolve(&host, target.port()).map_err(unresolved)?.into();
         if addresses.is_empty() {
             return Err(unresolved(io::Error::other("no address")));
         }
-        Self::to(addresses, target, token)
+        Self::to(addresses, target, access.into())
     }
 
     /// Connects to `address` and goes on as if that were the target: for a proxy in front of it, which the target's
     /// certificate and `Host` know nothing of.
     ///
     /// # Errors
-    /// Where `wss://` finds no authority to trust.
-    pub fn via(address: SocketAddr, target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
-        Self::to(Arc::new([address]), target, token)
+    /// Where `address` is not this machine's and the target may not be loaded, or `wss://` finds no authority to trust.
+    pub fn via(address: SocketAddr, target: Target, access: impl Into<Access>) -> Result<Self, ConnectError> {
+        Self::to(Arc::new([address]), target, access.into())
     }
 
-    fn to(addresses: Arc<[SocketAddr]>, target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
-        let tls = if target.tls() { Some(tls_connector()?) } else { None };
-        Ok(Self { target, addresses, tls, token })
+    fn to(addresses: Arc<[SocketAddr]>, target: Target, access: Access) -> Result<Self, ConnectError> {
+        access.permits(target.host(), &addresses)?;
+        let tls = if target.tls() {
+            let name = access.tls.server_name.as_deref().unwrap_or(target.host()).to_owned();
+            let unusable =
+                |_| ConnectError::UnusableTls { cause: format!("`{name}` is no name of a server") };
+            let name = ServerName::try_from(name.clone()).map_err(unusable)?;
+            Some((tls::connector(&access.tls)?, name))
+        } else {
+            None
+        };
+        Ok(Self { target, addresses, tls, access: Arc::new(access) })
     }
 
     /// Where it connects to, in the order in which it tries.
@@ -200,25 +229,26 @@ impl Connect for TcpConnect {
         let tcp = TcpStream::connect(&*self.addresses).await.map_err(tcp_error)?;
         // A small message must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).map_err(tcp_error)?;
-        let Some(connector) = &self.tls else {
+        let Some((connector, name)) = &self.tls else {
             return Ok(NetStream::Tcp(tcp));
         };
-        let host = self.target.host().to_owned();
+        let begun = Instant::now();
         let tls_error = |cause| ConnectError::Tls { host: self.target.host().to_owned(), cause };
-        let name = ServerName::try_from(host).map_err(|error| tls_error(io::Error::other(error)))?;
-        let tls = connector.connect(name, tcp).await.map_err(tls_error)?;
-        Ok(NetStream::Tls(Box::new(tls)))
+        let stream = connector.connect(name.clone(), tcp).await.map_err(tls_error)?;
+        Ok(NetStream::Tls(Box::new(Encrypted { stream, handshake: begun.elapsed() })))
     }
 
-    fn request(&self) -> Result<Request, ConnectError> {
+    fn tls_time(stream: &NetStream) -> Option<Duration> {
+        match stream {
+            NetStream::Tcp(_) => None,
+            NetStream::Tls(encrypted) => Some(encrypted.handshake),
+        }
+    }
+
+    fn request(&self, connection: u32) -> Result<Request, ConnectError> {
         let not_websocket = |error: WsError| ConnectError::NotWebSocket { cause: error.to_string() };
         let mut request = self.target.uri().clone().into_client_request().map_err(not_websocket)?;
-        if let Some(Token(token)) = &self.token {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ConnectError::UnusableToken)?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
+        self.access.complete(&mut request, connection)?;
         Ok(request)
     }
 }
@@ -241,39 +271,28 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     })
 }
 
-fn tls_connector() -> Result<TlsConnector, ConnectError> {
-    let loaded = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(loaded.certs);
-    if roots.is_empty() {
-        let cause = loaded.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        return Err(ConnectError::NoRoots { cause });
-    }
-    // The provider is named, not left to a process-wide default that nobody has installed.
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let no_roots = |error: tokio_rustls::rustls::Error| ConnectError::NoRoots { cause: error.to_string() };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(no_roots)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
 /// A TCP stream, encrypted or not.
 #[derive(Debug)]
 pub enum NetStream {
     /// `ws://`.
     Tcp(TcpStream),
     /// `wss://`.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
+}
+
+/// A TLS session over TCP.
+#[derive(Debug)]
+pub struct Encrypted {
+    stream: TlsStream<TcpStream>,
+    /// How long it took to agree on it.
+    handshake: Duration,
 }
 
 impl AsyncRead for NetStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_read(cx, buf),
         }
     }
 }
@@ -282,21 +301,21 @@ impl AsyncWrite for NetStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(cx),
         }
     }
 }

@@ -30,19 +30,35 @@ pub(super) struct Dialer<K, C> {
 /// A WebSocket whose handshake is done.
 pub(super) struct Dialed<S, C> {
     pub(super) ws: WebSocketStream<Tapped<S, C>>,
-    pub(super) setup_ns: u64,
+    pub(super) setup: Setup,
+}
+
+/// How long opening a WebSocket took, and what of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    pub(super) total_ns: u64,
+    /// TCP alone.
+    pub(super) connect_ns: u64,
+    /// TLS alone; `None` without it.
+    pub(super) tls_ns: Option<u64>,
+    /// The handshake of the WebSocket.
+    pub(super) upgrade_ns: u64,
 }
 
 impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
-    /// Opens one.
+    /// Opens that of connection `connection`.
     pub(super) fn dial(
         &self,
+        connection: u32,
     ) -> impl Future<Output = Result<Dialed<K::Stream, C>, ConnectError>> + use<K, C> {
         let Self { connect, clock, limit } = self.clone();
         let opening = async move {
             let begun_ns = clock.now_ns();
-            let request = connect.request()?;
-            let stream = Tapped::new(connect.open().await?, clock.clone());
+            let request = connect.request(connection)?;
+            let stream = connect.open().await?;
+            let opened_ns = clock.now_ns();
+            let tls_ns = K::tls_time(&stream).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            let stream = Tapped::new(stream, clock.clone());
             let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
             let (ws, response) = shaken.map_err(ConnectError::of_handshake)?;
             // None is ever asked for, and tungstenite does not look (RFC 6455, section 4.1, last list, point 5).
@@ -50,7 +66,14 @@ impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
                 let cause = format!("it uses an extension that was not asked for: {extension:?}");
                 return Err(ConnectError::NotWebSocket { cause });
             }
-            Ok(Dialed { ws, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
+            let open_ns = clock.now_ns();
+            let setup = Setup {
+                total_ns: open_ns.saturating_sub(begun_ns),
+                connect_ns: opened_ns.saturating_sub(begun_ns).saturating_sub(tls_ns.unwrap_or_default()),
+                tls_ns,
+                upgrade_ns: open_ns.saturating_sub(opened_ns),
+            };
+            Ok(Dialed { ws, setup })
         };
         async move {
             match tokio::time::timeout(limit, Box::pin(opening)).await {

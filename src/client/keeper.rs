@@ -30,6 +30,8 @@ pub(super) struct Keeper<K: Connect, C: Clock + Unpin, D> {
 pub(super) struct Retry<K, C> {
     policy: RetryPolicy,
     dialer: Rc<Dialer<K, C>>,
+    /// Which connection it is.
+    index: u32,
     backoff: Backoff,
     /// Since it lost a connection over which something had come.
     cut_off_since: Option<Instant>,
@@ -50,12 +52,12 @@ struct Redialed<S, C> {
 }
 
 impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
-    pub(super) fn new(policy: RetryPolicy, dialer: Rc<Dialer<K, C>>, seed: u64) -> Self {
-        Self { policy, dialer, backoff: policy.backoff(seed), cut_off_since: None }
+    pub(super) fn new(policy: RetryPolicy, dialer: Rc<Dialer<K, C>>, index: u32, seed: u64) -> Self {
+        Self { policy, dialer, index, backoff: policy.backoff(seed), cut_off_since: None }
     }
 
     fn redial(&mut self, lost: &End, was_served: bool) -> Redial<K::Stream, C> {
-        let (dialer, mut backoff) = (Rc::clone(&self.dialer), self.backoff.clone());
+        let (dialer, index, mut backoff) = (Rc::clone(&self.dialer), self.index, self.backoff.clone());
         let since = *self.cut_off_since.get_or_insert_with(Instant::now);
         let give_up_after = self.policy.give_up_after;
         let End { refused, reason } = lost.clone();
@@ -64,7 +66,7 @@ impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
             let dialing = async {
                 loop {
                     sleep(backoff.next().unwrap_or_default()).await;
-                    match dialer.dial().await {
+                    match dialer.dial(index).await {
                         Ok(dialed) => return dialed.ws,
                         Err(error) => failure = Some(error.to_string()),
                     }

@@ -4,6 +4,7 @@
 //! waits until every message has its class, and gives what was measured. It is generic over what it connects to
 //! ([`Connect`]) and over the [`Dialect`]; the machinery below also over the clock.
 
+mod access;
 mod account;
 mod connect;
 mod connection;
@@ -16,6 +17,7 @@ mod pulse;
 mod report;
 mod shared;
 mod summary;
+mod tls;
 mod transport;
 mod worker;
 
@@ -29,8 +31,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-pub use connect::{Connect, ConnectError, NetStream, TcpConnect, Token};
+pub use access::{Access, Token, TokenPlace, Tokens};
+pub use connect::{Connect, ConnectError, Encrypted, NetStream, TcpConnect};
 pub use in_flight::InFlight;
+pub use tls::{ClientIdentity, TlsAccess};
 pub use transport::Transport;
 
 use crate::clock::{Clock, MonotonicClock, TokioClock, unix_now_ns};
@@ -45,7 +49,7 @@ use crate::workload::Workload;
 use course::{Course, Run};
 use report::count_reason;
 use shared::nanos;
-use worker::{Control, Opened, Plan, Start, WorkerReport};
+use worker::{Control, Opened, Plan, SetupTimes, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);
@@ -341,7 +345,7 @@ where
     fn connections_opened(&self, opened: Vec<Opened>) -> Result<ConnectionCounts, ClientError> {
         let requested = self.workload.shard_connections().count() as u64;
         let mut counts = ConnectionCounts { requested, ..ConnectionCounts::default() };
-        let mut setup = LatencyHistogram::default();
+        let mut setup = SetupTimes::default();
         let mut failures = Vec::new();
         for worker in opened {
             counts.established += worker.established;
@@ -360,7 +364,11 @@ where
                 None => Err(ClientError::Stopped),
             };
         }
-        counts.setup_us = (!setup.is_empty()).then(|| LatencyMeasurement::of(&setup, 0));
+        let of = |times: &LatencyHistogram| (!times.is_empty()).then(|| LatencyMeasurement::of(times, 0));
+        counts.setup_us = of(&setup.total);
+        counts.connect_us = of(&setup.connect);
+        counts.tls_us = of(&setup.tls);
+        counts.upgrade_us = of(&setup.upgrade);
         Ok(counts)
     }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::account::{Account, Pace, Parts};
 use super::connect::{Connect, ConnectError};
-use super::dial::{Dialed, Dialer};
+use super::dial::{Dialed, Dialer, Setup};
 use super::in_flight::InFlight;
 use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
@@ -69,7 +69,32 @@ pub(super) struct Start {
 pub(super) struct Opened {
     pub(super) established: u64,
     pub(super) failures: Vec<(u32, ConnectError)>,
-    pub(super) setup: LatencyHistogram,
+    pub(super) setup: SetupTimes,
+}
+
+/// How long connections took to be opened, and what of it.
+#[derive(Debug, Default)]
+pub(super) struct SetupTimes {
+    pub(super) total: LatencyHistogram,
+    pub(super) connect: LatencyHistogram,
+    pub(super) tls: LatencyHistogram,
+    pub(super) upgrade: LatencyHistogram,
+}
+
+impl SetupTimes {
+    fn record(&mut self, setup: Setup) {
+        self.total.record(setup.total_ns);
+        self.connect.record(setup.connect_ns);
+        setup.tls_ns.into_iter().for_each(|tls_ns| self.tls.record(tls_ns));
+        self.upgrade.record(setup.upgrade_ns);
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.total.add(&other.total);
+        self.connect.add(&other.connect);
+        self.tls.add(&other.tls);
+        self.upgrade.add(&other.upgrade);
+    }
 }
 
 /// What a worker found.
@@ -113,7 +138,7 @@ pub(super) struct Plan<K, D, C> {
 struct Open<S, C> {
     index: u32,
     ws: WebSocketStream<Tapped<S, C>>,
-    setup_ns: u64,
+    setup: Setup,
 }
 
 /// Connections that are open and wait for the load.
@@ -196,7 +221,7 @@ where
             let account = Account::new(Rc::clone(&shared), parts);
             let retry = self.workload.retry.map(|policy| {
                 let seed = mix(self.workload.seed ^ BACKOFF_STREAM, u64::from(index));
-                Retry::new(policy, Rc::clone(&dialer), seed)
+                Retry::new(policy, Rc::clone(&dialer), index, seed)
             });
             tasks.push(tokio::task::spawn_local(Keeper::new(account, ws, self.workload.ping, retry)));
         }
@@ -255,10 +280,10 @@ where
         &self,
         index: u32,
     ) -> impl Future<Output = Result<Open<K::Stream, C>, (u32, ConnectError)>> + use<K, D, C> {
-        let dialing = self.dialer().dial();
+        let dialing = self.dialer().dial(index);
         async move {
             match dialing.await {
-                Ok(Dialed { ws, setup_ns }) => Ok(Open { index, ws, setup_ns }),
+                Ok(Dialed { ws, setup }) => Ok(Open { index, ws, setup }),
                 Err(error) => Err((index, error)),
             }
         }
@@ -287,7 +312,7 @@ impl Opened {
     fn add<S, C>(&mut self, outcome: Result<Open<S, C>, (u32, ConnectError)>, open: &mut Vec<Open<S, C>>) {
         match outcome {
             Ok(connection) => {
-                self.setup.record(connection.setup_ns);
+                self.setup.record(connection.setup);
                 open.push(connection);
             }
             Err(failure) => self.failures.push(failure),

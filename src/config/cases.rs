@@ -356,6 +356,45 @@ section! {
 }
 
 section! {
+    /// `[auth]`: are those without a good token kept out, and those with one left in peace?
+    AuthConfig {
+        /// Messages per second of those who are let in.
+        rate: Rate = rate(5_000),
+        /// Connections that share the rate.
+        #[serde(with = "text::count")]
+        connections: u32 = 20,
+        /// Identities among which our own server's connections are dealt.
+        #[serde(with = "text::count")]
+        identities: u32 = 4,
+        /// How long the load lasts with nobody else at the door. Scaled by the profile.
+        #[serde(with = "text::duration")]
+        baseline: Duration = Duration::from_secs(10),
+        /// How long it lasts while others try to get in. Scaled by the profile.
+        #[serde(with = "text::duration")]
+        siege: Duration = Duration::from_secs(30),
+        /// Handshakes per second without a token, as many with a wrong one, and as many with one that has expired.
+        attempts: Rate = rate(100),
+        /// What it must hold.
+        limits: AuthLimits = AuthLimits::default(),
+    }
+}
+
+section! {
+    /// `[auth.limits]`
+    AuthLimits {
+        /// Throughput of those who are let in must fall by less than this share.
+        #[serde(with = "text::ratio")]
+        rate_drop_ratio: f64 = 0.05,
+        /// Their P95 must be under this many times the one before …
+        #[serde(with = "text::positive")]
+        p95_factor: f64 = 2.0,
+        /// … or under this, whichever is more.
+        #[serde(with = "text::duration")]
+        p95_floor: Duration = Duration::from_millis(10),
+    }
+}
+
+section! {
     /// `[peak]`: the highest rate that holds the limits, and a burst.
     ///
     /// Shared: `limits.peak_rate` must be sustained for `confirm`.

@@ -47,6 +47,11 @@ fn shared(c: &HighVolumeConfig) -> Vec<Check> {
             &["target.token_env", "target.token_file"],
             "the token has one place",
         ),
+        (
+            c.target.client_cert.is_some() == c.target.client_key.is_some(),
+            &["target.client_cert", "target.client_key"],
+            "a certificate and its key go together",
+        ),
         (limits.p50 <= limits.p95, &["limits.p50", "limits.p95"], "no P50 is above its P95"),
         (limits.p95 <= limits.p99, &["limits.p95", "limits.p99"], "no P95 is above its P99"),
         (

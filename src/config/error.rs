@@ -144,6 +144,12 @@ pub(super) fn is_secret(key: &str, value: &Value) -> bool {
     if key == "target.url" {
         return value.as_str().is_none_or(|url| url.contains(['@', '?']));
     }
+    // Anything may stand in a header or a query.
+    if ["target.headers", "target.query"].contains(&key) {
+        return true;
+    }
+    // The settings of the case of that name are none.
+    let key = key.strip_prefix("auth.").unwrap_or(key);
     ["token", "secret", "password", "auth", "key"].iter().any(|word| key.to_lowercase().contains(word))
         && value.as_str() != Some("")
 }

@@ -21,9 +21,57 @@ section! {
         /// The environment variable that holds the bearer token; absent (`""`), none is sent.
         #[serde(serialize_with = "text::optional::serialize", deserialize_with = "variable_name")]
         token_env: Option<String> = None,
-        /// The file that holds the bearer token; absent (`""`), none is read.
+        /// The file that holds the bearer tokens, one a line, dealt to the connections in turn; absent (`""`), none is
+        /// read.
         #[serde(with = "text::optional")]
         token_file: Option<String> = None,
+        /// Where the token goes: `bearer` (the `Authorization` header), `header=NAME` or `query=NAME`.
+        #[serde(deserialize_with = "word")]
+        token_in: String = "bearer".to_owned(),
+        /// Headers of the handshake, each `NAME: VALUE`. No place for a secret.
+        headers: Vec<String> = Vec::new(),
+        /// Subprotocols that the handshake offers.
+        subprotocols: Vec<String> = Vec::new(),
+        /// What is added to the query of the URL, each `KEY=VALUE`. No place for a secret.
+        query: Vec<String> = Vec::new(),
+        /// The `Host` header; absent (`""`), that of the URL.
+        #[serde(with = "text::optional")]
+        host: Option<String> = None,
+        /// The file of the certificate authorities (PEM) that a `wss://` server is trusted by; absent (`""`), the system's.
+        #[serde(with = "text::optional")]
+        ca: Option<String> = None,
+        /// The file of the client's certificate chain (PEM); absent (`""`), none is shown.
+        #[serde(with = "text::optional")]
+        client_cert: Option<String> = None,
+        /// The file of its private key (PEM).
+        #[serde(with = "text::optional")]
+        client_key: Option<String> = None,
+        /// The name that is asked for (SNI) and must stand in the server's certificate; absent (`""`), the URL's host.
+        #[serde(with = "text::optional")]
+        server_name: Option<String> = None,
+        /// Whether any certificate is taken, whoever shows it. Said in every result.
+        insecure: bool = false,
+        /// The command that kills the target and starts it again; absent (`""`), it is left alone.
+        #[serde(with = "text::optional")]
+        restart_command: Option<String> = None,
+        /// Hosts beyond this machine that may be loaded, as they stand in the URL.
+        i_may_load: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// `[guard]`: what no `load`, `test` or `peak` goes beyond. The defaults leave room for all cases at every size.
+    GuardConfig {
+        /// Messages per second over all connections. Bursts are slowed to it, the search for the peak ends there, and a
+        /// load that is to be faster is refused.
+        max_rate: Rate = rate(1_000_000),
+        /// Connections at once; a load that wants more is refused.
+        #[serde(with = "text::count")]
+        max_connections: u32 = 10_000,
+        /// How long all loads of a run may take together. One that is planned to take longer is refused, and one that does
+        /// is ended.
+        #[serde(with = "text::duration")]
+        time_limit: Duration = Duration::from_secs(2 * 3_600),
     }
 }
 

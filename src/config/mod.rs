@@ -29,12 +29,13 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use cases::{
-    BackpressureConfig, BackpressureLimits, ConnectionScalingConfig, ConnectionScalingLimits, DeliveryConfig,
-    DeliveryLimits, LatencyConfig, LatencyLimits, MemoryConfig, MemoryLimits, OrderingConfig, PeakConfig,
-    RateScalingConfig, RateScalingLimits, RecoveryConfig, RecoveryLimits,
+    AuthConfig, AuthLimits, BackpressureConfig, BackpressureLimits, ConnectionScalingConfig,
+    ConnectionScalingLimits, DeliveryConfig, DeliveryLimits, LatencyConfig, LatencyLimits, MemoryConfig,
+    MemoryLimits, OrderingConfig, PeakConfig, RateScalingConfig, RateScalingLimits, RecoveryConfig,
+    RecoveryLimits,
 };
 pub use error::{ConfigError, Contradiction, Origin, Setting};
-pub use limits::{Limits, LoadConfig, TargetConfig};
+pub use limits::{GuardConfig, Limits, LoadConfig, TargetConfig};
 pub use load::environment;
 pub use profile::{Profile, UnknownProfile};
 
@@ -69,6 +70,8 @@ pub struct HighVolumeConfig {
     pub connections: Vec<u32>,
     /// The service under test.
     pub target: TargetConfig,
+    /// What no run goes beyond.
+    pub guard: GuardConfig,
     /// The load where nothing else is said.
     pub load: LoadConfig,
     /// Limits that cases share.
@@ -91,6 +94,8 @@ pub struct HighVolumeConfig {
     pub recovery: RecoveryConfig,
     /// The benchmark.
     pub peak: PeakConfig,
+    /// The case beside these.
+    pub auth: AuthConfig,
 }
 
 impl Default for HighVolumeConfig {
@@ -115,6 +120,7 @@ impl HighVolumeConfig {
             rates: [100, 500, 1_000, 2_500, 5_000, 7_500, 10_000].map(rate).to_vec(),
             connections: vec![1, 10, 50, 100, 250, 500],
             target: TargetConfig::default(),
+            guard: GuardConfig::default(),
             load: LoadConfig::default(),
             limits: Limits::default(),
             rate_scaling: RateScalingConfig::default(),
@@ -126,6 +132,7 @@ impl HighVolumeConfig {
             memory: MemoryConfig::default(),
             recovery: RecoveryConfig::default(),
             peak: PeakConfig::default(),
+            auth: AuthConfig::default(),
         }
     }
 }

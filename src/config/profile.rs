@@ -77,6 +77,8 @@ struct Sizes {
     peak_hold: Duration,
     peak_confirm: Duration,
     peak_burst_messages: u64,
+    auth_baseline: Duration,
+    auth_siege: Duration,
 }
 
 const QUICK: Sizes = Sizes {
@@ -104,6 +106,8 @@ const QUICK: Sizes = Sizes {
     peak_hold: Duration::from_secs(2),
     peak_confirm: Duration::from_secs(10),
     peak_burst_messages: 50_000,
+    auth_baseline: Duration::from_secs(3),
+    auth_siege: Duration::from_secs(5),
 };
 
 const SMOKE: Sizes = Sizes {
@@ -133,6 +137,8 @@ const SMOKE: Sizes = Sizes {
     peak_hold: Duration::from_millis(300),
     peak_confirm: Duration::from_secs(1),
     peak_burst_messages: 10_000,
+    auth_baseline: Duration::from_millis(500),
+    auth_siege: Duration::from_secs(1),
 };
 
 impl Sizes {
@@ -158,6 +164,8 @@ impl Sizes {
         config.peak.hold = self.peak_hold;
         config.peak.confirm = self.peak_confirm;
         config.peak.burst_messages = self.peak_burst_messages;
+        config.auth.baseline = self.auth_baseline;
+        config.auth.siege = self.auth_siege;
     }
 }
 
@@ -183,7 +191,9 @@ mod tests {
 
     /// Everything that a profile may scale. A key added to a table above must be added here by hand,
     /// after a look at what it is.
-    const SCALED: [&str; 21] = [
+    const SCALED: [&str; 23] = [
+        "auth.baseline",
+        "auth.siege",
         "backpressure.baseline",
         "backpressure.messages",
         "backpressure.queue_threshold",

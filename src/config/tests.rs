@@ -119,6 +119,7 @@ fn another(key: &str, value: &Value) -> Option<String> {
     Some(match value {
         Value::Integer(number) => (number + 1).to_string(),
         Value::Float(number) => (number * 0.999).to_string(),
+        Value::Boolean(flag) => (!flag).to_string(),
         Value::String(text) => match text.parse::<Profile>() {
             Ok(_) => return None,
             Err(_) if crate::units::parse_duration(text).is_ok() => {
@@ -271,6 +272,7 @@ fn contradictions_name_both_keys_with_their_values_and_origins() {
 fn every_contradiction_is_found() {
     let cases = [
         ("target.token_env = \"A\"\ntarget.token_file = \"b\"", "target.token_env"),
+        ("target.client_cert = \"a.pem\"", "target.client_cert"),
         ("limits.p50 = \"300ms\"", "limits.p50"),
         ("limits.p95 = \"600ms\"", "limits.p95"),
         ("rate_scaling.limits.linear_up_to = 8000", "rate_scaling.limits.linear_up_to"),

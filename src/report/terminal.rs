@@ -73,6 +73,10 @@ fn offered(out: &mut String, results: &LoadTestResults) {
         units::bytes(workload.payload_bytes as u64),
         results.offered_for_s
     );
+    if workload.tls.as_ref().is_some_and(|tls| !tls.verified) {
+        let _ =
+            writeln!(out, "  INSECURE  the server's certificate was not checked: anybody may have answered");
+    }
     let achieved = results.throughput.achieved_rate;
     let _ = match results.throughput.offered_rate {
         None if workload.rate.is_some() => writeln!(out, "  ended while the rate still rose"),
@@ -149,6 +153,16 @@ fn counts(out: &mut String, results: &LoadTestResults) {
     );
     for (reason, count) in &connections.reasons {
         let _ = writeln!(out, "            {} × {reason}", units::count(*count));
+    }
+    // Of a plain connection the handshake is one round trip, which says little.
+    if let Some(tls) = &connections.tls_us {
+        let p50 = |part: &Option<LatencyMeasurement>| {
+            part.as_ref().and_then(|part| part.p50).map_or_else(|| "-".to_owned(), units::latency_us)
+        };
+        let (connect, upgrade) = (p50(&connections.connect_us), p50(&connections.upgrade_us));
+        let tls = p50(&Some(tls.clone()));
+        let _ =
+            writeln!(out, "            opened in {connect} TCP + {tls} TLS + {upgrade} handshake (medians)");
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn clean() -> LoadTestResults {
         started_at_unix_ns: 1,
         offered_for_s: 10.0,
         workload: WorkloadSummary {
+            tls: None,
             target: None,
             dialect: "floodline".to_owned(),
             rate: Some(1_000.0),

@@ -66,6 +66,7 @@ impl LoadTestResults {
         let (a, b) = (&self.workload, &other.workload);
         let same = [
             ("target", a.target == b.target),
+            ("tls", a.tls == b.tls),
             ("dialect", a.dialect == b.dialect),
             ("rate", a.rate == b.rate),
             ("connections", a.connections == b.connections),
@@ -149,7 +150,7 @@ impl ConnectionCounts {
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
-        self.setup_us = None;
+        (self.setup_us, self.connect_us, self.tls_us, self.upgrade_us) = (None, None, None, None);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::client::{Connect, ConnectError, NetStream, TcpConnect, Token};
+use crate::client::{Access, Connect, ConnectError, NetStream, TcpConnect};
 use crate::message::{PerformanceStats, Response, decode_response, encode_purge, encode_stats_request};
 use crate::workload::Target;
 
@@ -59,12 +59,12 @@ impl ControlConnection {
     ///
     /// # Errors
     /// Where it cannot be reached.
-    pub fn open(target: &Target, token: Option<Token>) -> Result<Self, ControlError> {
+    pub fn open(target: &Target, access: impl Into<Access>) -> Result<Self, ControlError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let connect = TcpConnect::new(target.clone(), token)?;
+        let connect = TcpConnect::new(target.clone(), access)?;
         let ws = runtime.block_on(async {
             let opening = async {
-                let request = connect.request()?;
+                let request = connect.request(0)?;
                 let (ws, _) = client_async(request, connect.open().await?).await?;
                 Ok::<_, ControlError>(ws)
             };

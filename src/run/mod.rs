@@ -1,8 +1,13 @@
 //! One load from start to result: start or reach the target, offer the load, gather what both sides say.
 
+mod access;
 pub mod control;
+mod guard;
 mod host;
+mod keys;
 pub mod plan;
+mod probe;
+mod restart;
 pub mod scene;
 mod server_process;
 
@@ -14,8 +19,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::client::{
-    ClientError, ConnectError, HighVolumeThroughputClient, InFlight, LoadMeasurement, LoadProgress, Observer,
-    Stop, TcpConnect, Token,
+    Access, ClientError, ConnectError, HighVolumeThroughputClient, InFlight, LoadMeasurement, LoadProgress,
+    Observer, Stop, TcpConnect,
 };
 use crate::clock::unix_now_ns;
 use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
@@ -24,11 +29,15 @@ use crate::limits::{LimitError, ensure_open_files};
 use crate::message::Priority;
 use crate::result::calibration::Calibration;
 use crate::result::{
-    Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, Verdict, WorkloadSummary,
+    Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, TlsSummary, Verdict,
+    WorkloadSummary,
 };
 use crate::sampler::{DEFAULT_PERIOD, SampleSeries, Sampler, SamplerError};
 use crate::workload::{Target, Workload, WorkloadError};
 
+pub use access::{AccessError, access};
+pub use guard::GuardError;
+pub use restart::Restart;
 pub use server_process::{Listening, ServerCommand, ServerProcess, ServerProcessError};
 
 /// File descriptors beside those of the connections: standard streams, timers, polls, sampling, and room.
@@ -61,8 +70,8 @@ pub struct LoadPlan {
     pub request: RequestKind,
     /// With which priority, in the dialect `floodline`; `None` names none.
     pub priority: Option<Priority>,
-    /// Bearer token for the handshake.
-    pub token: Option<Token>,
+    /// How the target is reached: whom it trusts, what the handshake carries.
+    pub access: Access,
     /// Worker threads; `None` for one every two cores.
     pub workers: Option<usize>,
     /// Start together with other shards at this time of the wall clock.
@@ -87,7 +96,7 @@ impl LoadPlan {
             dialect: DialectKind::default(),
             request: RequestKind::default(),
             priority: None,
-            token: None,
+            access: Access::default(),
             workers: None,
             start_at_unix_ns: None,
             via: None,
@@ -170,11 +179,12 @@ fn reach(
     observer: &mut dyn Observer,
 ) -> Result<LoadTestResults, RunError> {
     let connect = match plan.via {
-        Some(address) => TcpConnect::via(address, target.clone(), plan.token.clone())?,
-        None => TcpConnect::new(target.clone(), plan.token.clone())?,
+        Some(address) => TcpConnect::via(address, target.clone(), plan.access.clone())?,
+        None => TcpConnect::new(target.clone(), plan.access.clone())?,
     };
+    let tls = target.tls().then(|| tls_summary(&plan.access));
     let (seed, payload_bytes) = (workload.seed, workload.payload_bytes);
-    match plan.dialect {
+    let mut results = match plan.dialect {
         DialectKind::Floodline => {
             let dialect = Floodline::new(seed, payload_bytes, plan.request, plan.priority);
             offer(plan, workload, connect, dialect, server_pid, stop, observer)
@@ -183,6 +193,17 @@ fn reach(
             let dialect = Echo::new(seed, payload_bytes)?;
             offer(plan, workload, connect, dialect, server_pid, stop, observer)
         }
+    }?;
+    results.workload.tls = tls;
+    Ok(results)
+}
+
+fn tls_summary(access: &Access) -> TlsSummary {
+    let tls = &access.tls;
+    TlsSummary {
+        verified: !tls.insecure,
+        client_certificate: tls.identity.is_some(),
+        server_name: tls.server_name.clone(),
     }
 }
 
@@ -256,6 +277,7 @@ fn summary_of(plan: &LoadPlan, workload: &Workload) -> WorkloadSummary {
     let floodline = plan.dialect == DialectKind::Floodline;
     WorkloadSummary {
         target: None,
+        tls: None,
         dialect: plan.dialect.name().to_owned(),
         rate: workload.offered.rate().map(|rate| rate.as_per_second()),
         connections: workload.connections,

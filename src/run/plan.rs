@@ -12,11 +12,13 @@ use thiserror::Error;
 
 use super::control::{ControlConnection, ControlError};
 use super::host::Host;
+use super::keys::Keys;
+use super::restart::Restart;
 use super::scene::{self, Scene, SceneEvidence};
 use super::{LoadPlan, Peer, RunError, ServerProcessError, run_load};
 use crate::allocator;
 use crate::analysis::search::SearchError;
-use crate::client::{Observer, Stop, Token};
+use crate::client::{Access, Observer, Stop};
 use crate::clock::unix_now_ns;
 use crate::dialect::DialectKind;
 use crate::message::PerformanceStats;
@@ -25,6 +27,8 @@ use crate::result::LoadTestResults;
 use crate::result::calibration::Calibration;
 use crate::server::{JournalError, read_journal};
 use crate::workload::Workload;
+
+pub use super::keys::{Bearer, Locks};
 
 /// How often live bytes are read during a watched load: often enough for a slope over a short load, seldom enough that
 /// reading them (16 ms where the heap has many holes) does not show in the latency.
@@ -37,6 +41,8 @@ pub struct Plan {
     pub server_args: Vec<String>,
     /// Whether our own server keeps on disk what it processed, in a directory that is gone with the plan.
     pub durable: bool,
+    /// What our own server is to let in; everybody, where nothing is said.
+    pub locks: Option<Locks>,
     /// In order.
     pub phases: Vec<Phase>,
 }
@@ -82,10 +88,26 @@ pub struct Venue {
     pub peer: Peer,
     /// In which dialect.
     pub dialect: DialectKind,
-    /// Bearer token for the handshake.
-    pub token: Option<Token>,
+    /// How the target is reached: whom it trusts, what the handshake carries.
+    pub access: Access,
     /// What the generator can do, where that is known.
     pub calibration: Option<Box<Calibration>>,
+    /// How a server that is not our own is started again; without it none is killed.
+    pub restart: Option<Restart>,
+}
+
+impl Venue {
+    /// A server that is reached plainly, in the default dialect.
+    #[must_use]
+    pub fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            dialect: DialectKind::default(),
+            access: Access::default(),
+            calibration: None,
+            restart: None,
+        }
+    }
 }
 
 /// What executing a plan brought to light, a phase each.
@@ -94,6 +116,9 @@ pub struct Evidence {
     /// Whether the server was our own, so that whatever it cannot be asked is a failure.
     #[serde(default)]
     pub own_server: bool,
+    /// How many identities come in by the tokens that were known; 0 where none was.
+    #[serde(default)]
+    pub identities: usize,
     /// In the plan's order.
     pub phases: Vec<PhaseEvidence>,
     /// Why the server could not be reached any more after it had been: from there on the phases are missing.
@@ -259,9 +284,16 @@ pub fn execute(
     let state = (plan.durable && own).then(tempfile::tempdir).transpose().map_err(PlanError::State)?;
     let mut args = plan.server_args.clone();
     args.extend(state.as_ref().map(|dir| format!("--state={}", dir.path().display())));
-    let host = Host::of(&venue.peer, &args)?;
+    let keys = plan.locks.filter(|_| own).map(Keys::cut);
+    let key_dir = keys.is_some().then(tempfile::tempdir).transpose().map_err(PlanError::State)?;
+    if let (Some(keys), Some(dir)) = (&keys, &key_dir) {
+        let path = dir.path().join("tokens");
+        keys.write(&path).map_err(PlanError::State)?;
+        args.push(format!("--tokens={}", path.display()));
+    }
+    let host = Host::of(venue, &args, keys)?;
     let stage = Stage { venue, host: &host, stop };
-    let mut evidence = Evidence { own_server: own, ..Evidence::default() };
+    let mut evidence = Evidence { own_server: own, identities: host.identities(), ..Evidence::default() };
     for phase in &plan.phases {
         if stop.is_stopped() {
             return Err(PlanError::Stopped);
@@ -340,7 +372,7 @@ impl Stage<'_> {
         let peer = Peer::At { target: self.host.target(), pid: self.host.pid() };
         let plan = LoadPlan {
             dialect: self.venue.dialect,
-            token: self.venue.token.clone(),
+            access: self.host.access(),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload.clone(), peer)
         };
@@ -353,7 +385,7 @@ impl Stage<'_> {
     }
 
     fn control(&self) -> Result<ControlConnection, ControlError> {
-        ControlConnection::open(&self.host.target(), self.venue.token.clone())
+        ControlConnection::open(&self.host.target(), self.host.access())
     }
 
     fn idle(&self, span: Duration) {

@@ -7,10 +7,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::control::{ControlConnection, ControlError};
 use super::host::Host;
 use super::plan::{PlanError, PlanObserver, Venue};
+use super::probe;
 use super::{LoadPlan, Peer, RunError, SPARE_FILES, run_load};
 use crate::client::{ConnectError, InFlight, LoadProgress, Observer, Stop, TcpConnect};
 use crate::clock::unix_now_ns;
@@ -21,6 +23,8 @@ use crate::message::Priority;
 use crate::proxy::{Injection, ProxyThread, RuleGuard};
 use crate::result::{Cost, LoadTestResults};
 use crate::workload::Workload;
+
+pub use super::probe::{Manner, Probe, ProbeEvidence};
 
 /// Loads that start together do so this much later, and this much for each connection, so that all are open by then.
 const TOGETHER_AFTER: Duration = Duration::from_millis(300);
@@ -37,13 +41,15 @@ pub struct Scene {
     pub loads: Vec<Load>,
     /// What the faulty proxy does, each rule's schedule counted from the start.
     pub rules: Vec<Rule>,
-    /// When our own server is killed (SIGKILL) and started again; another's never is. All loads must go through a proxy
-    /// then.
+    /// When the server is killed (SIGKILL) and started again, our own by us, another's by its owner's command, if at all.
+    /// All loads must go through a proxy then.
     pub kills: Vec<Duration>,
     /// A number of messages in flight over all loads: when it is first reached is noted.
     pub in_flight_mark: Option<u64>,
     /// Whether the depth of the server's queue is to be watched.
     pub watch_queue: bool,
+    /// Who tries to get in beside the loads.
+    pub probes: Vec<Probe>,
 }
 
 /// One load among those of a scene.
@@ -97,6 +103,9 @@ pub struct SceneEvidence {
     pub queue: Vec<QueueSample>,
     /// Why it could not be watched.
     pub stats_error: Option<String>,
+    /// What became of those who tried to get in.
+    #[serde(default)]
+    pub probes: Vec<ProbeEvidence>,
 }
 
 /// One load's result.
@@ -148,8 +157,8 @@ pub(super) fn play(
         phase: scene.loads.first().map(|load| load.name.clone()).unwrap_or_default(),
         source: RunError::Limit(error),
     })?;
-    let ways = Ways::open(scene, host, venue)?;
-    let control = scene.watch_queue.then(|| ControlConnection::open(&host.target(), venue.token.clone()));
+    let ways = Ways::open(scene, host)?;
+    let control = scene.watch_queue.then(|| ControlConnection::open(&host.target(), host.access()));
     let stage = Stage { scene, host, venue, stop, ways: &ways };
     let played = stage.play(control, observer)?;
     Ok(played.evidence(scene, &ways))
@@ -169,8 +178,8 @@ struct Ways {
 }
 
 impl Ways {
-    fn open(scene: &Scene, host: &Host, venue: &Venue) -> Result<Self, PlanError> {
-        let upstream = || upstream(host, venue);
+    fn open(scene: &Scene, host: &Host) -> Result<Self, PlanError> {
+        let upstream = || upstream(host);
         let open = |route| -> Result<Option<ProxyThread>, PlanError> {
             if scene.loads.iter().all(|load| load.route != route) {
                 return Ok(None);
@@ -198,12 +207,12 @@ impl Ways {
 }
 
 /// The address of the server itself: the first of its name's at which somebody listens.
-fn upstream(host: &Host, venue: &Venue) -> Result<SocketAddr, PlanError> {
+fn upstream(host: &Host) -> Result<SocketAddr, PlanError> {
     let unreachable =
         |error| PlanError::Control { phase: "proxy".to_owned(), source: ControlError::Connect(error) };
     let target = host.target();
     let address = format!("{}:{}", target.host(), target.port());
-    let connect = TcpConnect::new(target, venue.token.clone()).map_err(unreachable)?;
+    let connect = TcpConnect::new(target, host.access()).map_err(unreachable)?;
     let mut refused = io::Error::other("no address");
     for address in connect.addresses() {
         match TcpStream::connect_timeout(address, CONNECT_WITHIN) {
@@ -230,6 +239,7 @@ struct Played {
     queue: Vec<(u64, u64)>,
     stats_error: Option<String>,
     reached_unix_ns: Option<u64>,
+    probes: Vec<ProbeEvidence>,
 }
 
 impl Played {
@@ -256,6 +266,7 @@ impl Played {
                 .map(|(at, depth)| QueueSample { t_s: since_start_s(at), depth })
                 .collect(),
             stats_error: self.stats_error,
+            probes: self.probes,
         }
     }
 }
@@ -274,10 +285,12 @@ impl Stage<'_> {
         let (begin, begun) = mpsc::channel();
         let (watch_over, watched) = mpsc::channel::<()>();
         let (loads_over, waiting) = mpsc::channel::<()>();
+        let (go, gone) = watch::channel(false);
         let Some((first, others)) = self.scene.loads.split_first() else { return Ok(Played::default()) };
         std::thread::scope(|scope| {
-            let watcher = control.map(|control| scope.spawn(move || watch(control, &watched)));
+            let watcher = control.map(|control| scope.spawn(move || watched_queue(control, &watched)));
             let incidents = scope.spawn(move || self.incidents(&begun, &waiting));
+            let knocking = scope.spawn(move || probe::knock(&self.scene.probes, self.host, &gone));
             let others: Vec<_> = others
                 .iter()
                 .map(|load| {
@@ -291,6 +304,8 @@ impl Stage<'_> {
             drop(announcer);
             let others: Vec<_> = others.into_iter().map(joined).collect();
             drop((loads_over, watch_over));
+            go.send_replace(true);
+            let probes = joined(knocking);
             let kills = joined(incidents);
             let (queue, stats_error) = watcher.map(joined).unwrap_or_default();
             let runs = std::iter::once(first).chain(others);
@@ -300,6 +315,7 @@ impl Stage<'_> {
                 queue,
                 stats_error,
                 reached_unix_ns: in_flight.and_then(|in_flight| in_flight.reached_unix_ns()),
+                probes: probes?,
             })
         })
     }
@@ -316,7 +332,7 @@ impl Stage<'_> {
             dialect: self.venue.dialect,
             request: load.request,
             priority: load.priority,
-            token: self.venue.token.clone(),
+            access: self.host.access(),
             calibration: self.venue.calibration.clone(),
             start_at_unix_ns,
             via: self.ways.via(load.route),
@@ -346,8 +362,8 @@ impl Stage<'_> {
         let Ok(start) = begun.recv() else { return Ok(Vec::new()) };
         let _in_force = self.inject(start);
         let mut kills = Vec::new();
-        // Somebody else's server is not ours to kill.
-        for &after in self.scene.kills.iter().filter(|_| self.host.is_own()) {
+        // Somebody else's server is not ours to kill, unless its owner says how.
+        for &after in self.scene.kills.iter().filter(|_| self.host.can_be_killed()) {
             let left = (start + after).saturating_duration_since(Instant::now());
             if !matches!(over.recv_timeout(left), Err(RecvTimeoutError::Timeout)) {
                 return Ok(kills);
@@ -355,7 +371,7 @@ impl Stage<'_> {
             let killed_unix_ns = unix_now_ns();
             self.host.kill();
             let again = self.host.start_again().map_err(PlanError::from);
-            match again.and_then(|()| upstream(self.host, self.venue)) {
+            match again.and_then(|()| upstream(self.host)) {
                 Ok(upstream) => self.ways.lead_to(upstream),
                 // Ctrl-C reaches a server that is just starting too.
                 Err(_) if self.stop.is_stopped() => return Ok(kills),
@@ -406,7 +422,7 @@ impl Observer for Announcer<'_> {
 }
 
 /// Reads the depth of the queue until the loads are over, and once more.
-fn watch(
+fn watched_queue(
     control: Result<ControlConnection, ControlError>,
     over: &Receiver<()>,
 ) -> (Vec<(u64, u64)>, Option<String>) {

@@ -52,6 +52,14 @@ pub enum ServerProcessError {
         /// What it did instead.
         cause: String,
     },
+    /// The command of the server's owner did not start it again.
+    #[error("--restart-command `{command}`: {cause}")]
+    Restart {
+        /// The command.
+        command: String,
+        /// What it did instead.
+        cause: String,
+    },
     /// What it said is no target.
     #[error("the server names no usable address: {0}")]
     Address(#[from] TargetError),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::comparison::{p95_as_before, rate_as_before};
-use super::criteria::{Timed, counted};
+use super::criteria::{Timed, counted, skipped};
 use super::load::{connections_over, counting_over};
-use super::{Body, Case, flag, workload};
+use super::{Body, Case, Need, flag, workload};
 use crate::config::HighVolumeConfig;
+use crate::dialect::DialectKind;
 use crate::message::Priority;
 use crate::record::WindowSummary;
 use crate::result::{CriterionOutcome, LoadTestResults};
@@ -18,6 +19,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "backpressure",
     question: "does an overloaded service say so, refuse in order, and recover?",
+    needs: &[Need::Statistics, Need::Refusals, Need::Priorities],
     body: Body::Planned { plan, judge },
 };
 
@@ -80,12 +82,16 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
     if let (Some(scene), Some(normal), Some(high)) =
         (evidence.scene("overload"), evidence.run(NORMAL), evidence.run(HIGH))
     {
-        criteria.push(overflow(config, scene, normal));
-        criteria.push(signal(config, normal));
-        criteria.push(threshold_to_signal(config, scene, normal));
-        criteria.push(refusals_told(normal));
-        criteria.push(high_priority_served(high));
-        criteria.push(high_priority_first(config, normal, high));
+        match untold(evidence, normal) {
+            None => {
+                criteria.push(overflow(config, scene, normal));
+                criteria.push(signal(config, normal));
+                criteria.push(threshold_to_signal(config, scene, normal));
+                criteria.push(refusals_told(normal));
+            }
+            Some(why) => criteria.extend(OF_OVERFLOW.map(|name| skipped(name, "an overflow", why))),
+        }
+        criteria.extend(high_priority(config, evidence, normal, high));
         criteria.push(queue_empty(config, evidence, scene, [normal, high]));
     }
     if let (Some(before), Some(after)) = (evidence.run("before"), evidence.run("after")) {
@@ -97,6 +103,39 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
     criteria.extend(counting_over(&runs));
     criteria.push(connections_over(&runs));
     criteria
+}
+
+const OF_OVERFLOW: [&str; 4] = ["overflow", "signal", "threshold_to_signal", "refusals_told"];
+
+/// Why another's server shows nothing of an overflow: how long its queue is, is not for us to say.
+fn untold(evidence: &Evidence, normal: &LoadTestResults) -> Option<&'static str> {
+    let moments = &normal.moments;
+    let silent = moments.first_refusal_s.is_none() && moments.first_backpressure_s.is_none();
+    (!evidence.own_server && silent).then_some(
+        "the target took it without a refusal or a signal: its queue is longer, or it has no way to say so",
+    )
+}
+
+/// What becomes of the high-priority messages, where there are such and an overflow for them to overtake in.
+fn high_priority(
+    config: &HighVolumeConfig,
+    evidence: &Evidence,
+    normal: &LoadTestResults,
+    high: &LoadTestResults,
+) -> Vec<CriterionOutcome> {
+    let limits = [("high_priority_served", "all"), ("high_priority_first", "under the normal P1")];
+    let without = high.workload.dialect != DialectKind::Floodline.name();
+    match untold(evidence, normal) {
+        _ if without => {
+            let why = format!("the dialect {} has no priorities", high.workload.dialect);
+            limits.map(|(name, limit)| skipped(name, limit, &*why)).to_vec()
+        }
+        Some(why) => {
+            let (first, limit) = limits[1];
+            vec![high_priority_served(high), skipped(first, limit, why)]
+        }
+        None => vec![high_priority_served(high), high_priority_first(config, normal, high)],
+    }
 }
 
 /// From the instant at which the queue must be full to the first refusal.
@@ -449,6 +488,23 @@ mod tests {
         assert_fails(&silent(false, 37.5), &[]);
         assert_fails(&silent(false, 37.6), &["queue_empty"]);
         assert_fails(&silent(true, 27.4), &["queue_empty"]);
+    }
+
+    #[test]
+    fn another_server_that_shows_no_overflow_is_not_judged_by_it() {
+        let quiet = |own_server, dialect: &str| {
+            let mut parts = clean();
+            (parts.normal.moments.first_refusal_s, parts.normal.moments.first_backpressure_s) = (None, None);
+            parts.high.workload.dialect = dialect.to_owned();
+            judged(&CASE, &Evidence { own_server, ..evidence(parts) })
+        };
+        let of_overflow = [&OF_OVERFLOW[..], &["high_priority_first"]].concat();
+        assert_fails(&quiet(false, "floodline"), &[]);
+        assert_eq!(named(&quiet(false, "floodline"), Verdict::Skipped), of_overflow);
+        let priorities = ["high_priority_served", "high_priority_first"];
+        assert_eq!(named(&quiet(false, "echo"), Verdict::Skipped), [&OF_OVERFLOW[..], &priorities].concat());
+        // Our own server must show it.
+        assert!(named(&quiet(true, "floodline"), Verdict::Fail).contains(&"overflow"));
     }
 
     #[test]

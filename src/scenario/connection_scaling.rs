@@ -14,6 +14,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "connection_scaling",
     question: "does every connection get its share, however many there are?",
+    needs: &[],
     body: Body::Planned { plan, judge },
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::criteria::{Timed, counted, none_of, skipped};
 use super::load::{connections, counting, none_over};
-use super::{Body, Case, flag, workload};
+use super::{Body, Case, Need, flag, workload};
 use crate::config::{DeliveryConfig, HighVolumeConfig};
 use crate::dialect::RequestKind;
 use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Share};
@@ -21,6 +21,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "delivery",
     question: "is every message processed exactly once, whatever is cut or killed?",
+    needs: &[Need::Restart, Need::Journal],
     body: Body::Planned { plan, judge },
 };
 
@@ -67,6 +68,7 @@ fn plan(config: &HighVolumeConfig) -> Plan {
     Plan {
         server_args: vec![flag("processing-delay", case.processing)],
         durable: true,
+        locks: None,
         phases: vec![Phase::new(PHASE, Action::Scene(scene))],
     }
 }
@@ -260,7 +262,7 @@ fn injected(config: &HighVolumeConfig, evidence: &Evidence, scene: &SceneEvidenc
         return CriterionOutcome { name: name.to_owned(), limit, measured, verdict, evidence };
     }
     if kills == 0 && !evidence.own_server {
-        return skipped(name, &limit, "only our own server can be killed");
+        return skipped(name, &limit, "a server that is not our own is killed by --restart-command only");
     }
     counted(
         name,

@@ -17,6 +17,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "latency",
     question: "does latency stay under its limits for as long as the load lasts?",
+    needs: &[],
     body: Body::Planned { plan, judge },
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::criteria::{counted, shown, skipped, told};
 use super::load::{connections, counting, delivery, unanswered_over};
-use super::{Body, Case, workload};
+use super::{Body, Case, Need, workload};
 use crate::analysis::{Confidence, ThroughputAnalyzer};
 use crate::config::HighVolumeConfig;
 use crate::dialect::RequestKind;
@@ -18,6 +18,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "memory",
     question: "is memory flat under load, and given back after it?",
+    needs: &[Need::Statistics, Need::Process],
     body: Body::Planned { plan, judge },
 };
 

@@ -2,6 +2,7 @@
 //!
 //! [`ALL`] names them; `floodline test`, the benches and the tests run them alike.
 
+mod auth;
 mod backpressure;
 mod comparison;
 mod connection_scaling;
@@ -34,8 +35,45 @@ pub struct Case {
     pub name: &'static str,
     /// The question that it answers.
     pub question: &'static str,
+    /// What a target must be able to do for all of it; of what one cannot do, the criteria are skipped with the reason.
+    pub needs: &'static [Need],
     /// What it does, and what must hold.
     body: Body,
+}
+
+/// What a target that is not our own server may be unable to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It tells its statistics on the wire (`get_performance_stats`).
+    Statistics,
+    /// It can be killed and started again.
+    Restart,
+    /// It keeps a journal of what it has processed.
+    Journal,
+    /// It has priorities.
+    Priorities,
+    /// It says what it refuses, and when its queue is full.
+    Refusals,
+    /// Its process is on this machine, and known.
+    Process,
+    /// It asks for tokens, and we have some.
+    Tokens,
+}
+
+impl Need {
+    /// What it takes, in a few words.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Statistics => "statistics on the wire",
+            Self::Restart => "--restart-command",
+            Self::Journal => "a journal (our own server)",
+            Self::Priorities => "priorities",
+            Self::Refusals => "refusals and signals",
+            Self::Process => "--pid",
+            Self::Tokens => "--token-env or --token-file",
+        }
+    }
 }
 
 /// How a case is run.
@@ -66,7 +104,7 @@ pub enum Findings {
     Search(Box<PeakResults>),
 }
 
-/// All cases, in the order in which they run.
+/// The cases that run where none is named, in that order.
 pub const ALL: [&Case; 9] = [
     &rate_scaling::CASE,
     &ordering::CASE,
@@ -79,10 +117,18 @@ pub const ALL: [&Case; 9] = [
     &peak::CASE,
 ];
 
+/// Cases that run only where they are named: they need something of the target that not every one has.
+pub const BY_NAME_ONLY: [&Case; 1] = [&auth::CASE];
+
+/// All cases that there are.
+pub fn every() -> impl Iterator<Item = &'static Case> {
+    ALL.into_iter().chain(BY_NAME_ONLY)
+}
+
 /// The case of that name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Case> {
-    ALL.into_iter().find(|case| case.name == name)
+    every().find(|case| case.name == name)
 }
 
 impl Case {
@@ -312,13 +358,13 @@ mod tests {
 
     #[test]
     fn every_case_is_found_by_its_name() {
-        assert!(ALL.iter().all(|case| by_name(case.name).is_some_and(|found| found.name == case.name)));
+        assert!(every().all(|case| by_name(case.name).is_some_and(|found| found.name == case.name)));
         assert!(by_name("").is_none());
     }
 
     #[test]
     fn nothing_seen_is_never_a_pass() {
-        for case in ALL {
+        for case in every() {
             let criteria = case.assess(&HighVolumeConfig::default(), &Evidence::default());
             assert!(testing::named(&criteria, Verdict::Fail).contains(&"missing_phases"), "{criteria:#?}");
             let verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
@@ -329,7 +375,7 @@ mod tests {
     #[test]
     fn a_load_without_a_result_is_missing() {
         let config = HighVolumeConfig::default();
-        for case in ALL {
+        for case in every() {
             let Some(plan) = case.plan(&config) else { continue };
             let named = |phase: &Phase| PhaseEvidence::of(&phase.name);
             let phases: Vec<PhaseEvidence> = plan.phases.iter().map(named).collect();
@@ -347,10 +393,22 @@ mod tests {
 
     #[test]
     fn phases_have_names_of_their_own_at_every_size() {
-        for (case, profile) in ALL.into_iter().flat_map(|case| Profile::ALL.map(|profile| (case, profile))) {
+        for (case, profile) in every().flat_map(|case| Profile::ALL.map(|profile| (case, profile))) {
             let Some(plan) = case.plan(&HighVolumeConfig::for_profile(profile)) else { continue };
             let names: BTreeSet<&str> = plan.phases.iter().map(|phase| &*phase.name).collect();
             assert_eq!(names.len(), plan.phases.len(), "{} at {profile}", case.name);
+        }
+    }
+
+    #[test]
+    fn the_default_guard_leaves_room_for_every_case_at_every_size() {
+        for profile in Profile::ALL {
+            let config = HighVolumeConfig::for_profile(profile);
+            let plans = every().filter_map(|case| Some((case.name, case.plan(&config)?)));
+            let takes: std::time::Duration =
+                plans.map(|(name, plan)| config.guard.check_plan(name, &plan).unwrap()).sum();
+            // The search for the peak and all waiting come on top.
+            assert!(2 * takes < config.guard.time_limit, "{profile}: {takes:?}");
         }
     }
 
@@ -384,7 +442,7 @@ mod tests {
     /// moment.
     #[test]
     fn timed_loads_have_the_ramps_of_the_requirements() {
-        for case in ALL {
+        for case in every() {
             let Some(plan) = case.plan(&HighVolumeConfig::for_profile(Profile::Full)) else { continue };
             let ramp_s = if ["ordering", "backpressure"].contains(&case.name) { 0 } else { 10 };
             for phase in plan.phases {

@@ -15,6 +15,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "ordering",
     question: "does each connection keep its order, and is nothing missing, doubled, foreign or altered?",
+    needs: &[],
     body: Body::Planned { plan, judge },
 };
 
@@ -23,7 +24,9 @@ const UNPACED_PER_SECOND: f64 = 1e6;
 
 fn plan(config: &HighVolumeConfig) -> Plan {
     let case = &config.ordering;
-    let unpaced = Rate::per_second(UNPACED_PER_SECOND).unwrap_or(case.rate);
+    // Slowed to what is allowed, where that is less.
+    let unpaced = UNPACED_PER_SECOND.min(config.guard.max_rate.as_per_second());
+    let unpaced = Rate::per_second(unpaced).unwrap_or(case.rate);
     let parallel_messages = case.messages_per_connection * u64::from(case.parallel_connections);
     let parallel_rate = case.rate.as_per_second() * f64::from(case.parallel_connections);
     let phases = [

@@ -13,6 +13,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "rate_scaling",
     question: "does the service follow each rate of the table?",
+    needs: &[],
     body: Body::Planned { plan, judge },
 };
 

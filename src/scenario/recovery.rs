@@ -11,7 +11,7 @@ use super::comparison::{p95_as_before, rate_as_before, rate_kept};
 use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, skipped};
 use super::delivery::{duplicates, pings};
 use super::load::none_over;
-use super::{Body, Case, flag, workload};
+use super::{Body, Case, Need, flag, workload};
 use crate::config::{HighVolumeConfig, RecoveryConfig};
 use crate::dialect::RequestKind;
 use crate::fault::{Cut, Direction, Fault, Rule, Schedule, Scope, Side};
@@ -26,6 +26,7 @@ use crate::workload::{Offered, Workload};
 pub(super) const CASE: Case = Case {
     name: "recovery",
     question: "does a fault stay where it is, and is it gone when it ends?",
+    needs: &[Need::Restart],
     body: Body::Planned { plan, judge },
 };
 
@@ -429,7 +430,7 @@ fn kill(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome>
     let (Some(scene), Some(run)) = (evidence.scene("kill"), evidence.run("kill.all")) else {
         return Vec::new();
     };
-    let why = "only our own server can be killed";
+    let why = "a server that is not our own is killed by --restart-command only";
     if scene.kills.is_empty() && !evidence.own_server {
         let within = format!("at most {}", units::span(config.recovery.limits.recovery_within));
         return vec![

@@ -6,6 +6,7 @@
 //! server can do wrong (a generator that offered too little, statistics with a gap), one of the evidence: that of the run
 //! in which nothing was wrong, edited and judged again.
 
+mod auth;
 mod backpressure;
 mod compare;
 mod connection_scaling;
@@ -26,7 +27,6 @@ use thiserror::Error;
 
 use crate::client::Stop;
 use crate::config::{ConfigError, HighVolumeConfig, Profile};
-use crate::dialect::DialectKind;
 use crate::result::selftest::{Outcome, RowResult};
 use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{PlanError, PlanObserver, Venue};
@@ -37,7 +37,7 @@ pub use matrix::{Stray, strays};
 pub use planted::{Expected, Planted, Proof, Role, Wrong};
 
 /// The faults of each case, in the order of the cases.
-pub const ALL: [&Proof; 9] = [
+pub const ALL: [&Proof; 10] = [
     &rate_scaling::PROOF,
     &ordering::PROOF,
     &delivery::PROOF,
@@ -47,6 +47,7 @@ pub const ALL: [&Proof; 9] = [
     &memory::PROOF,
     &recovery::PROOF,
     &peak::PROOF,
+    &auth::PROOF,
 ];
 
 /// One thing to show: of a case, with one fault or with none.
@@ -168,7 +169,7 @@ impl Selftest {
     fn venue(&self, args: &[&str]) -> Venue {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let peer = Peer::Own(ServerCommand { executable: self.executable.clone(), args });
-        Venue { peer, dialect: DialectKind::default(), token: None, calibration: None }
+        Venue::new(peer)
     }
 }
 

@@ -102,7 +102,7 @@ impl Planted {
     }
 
     /// A fault of the last load's result.
-    const fn last_run(name: &'static str, edit: fn(&mut LoadTestResults)) -> Self {
+    pub(super) const fn last_run(name: &'static str, edit: fn(&mut LoadTestResults)) -> Self {
         Self::new(name, Wrong::LastRun(edit))
     }
 

@@ -15,9 +15,7 @@ fn judged() -> BTreeSet<Check> {
         let can_fail = criteria.filter(|criterion| !scenario::is_told(criterion));
         can_fail.map(|criterion| (case.name, matrix::family(&criterion.name).to_owned())).collect::<Vec<_>>()
     };
-    profiles
-        .flat_map(|profile| scenario::ALL.into_iter().flat_map(move |case| of_case(case, profile)))
-        .collect()
+    profiles.flat_map(|profile| scenario::every().flat_map(move |case| of_case(case, profile))).collect()
 }
 
 /// Every criterion that some fault must make fail.
@@ -43,7 +41,7 @@ fn every_criterion_has_a_fault_that_it_fails_by() {
 #[test]
 fn what_is_told_never_fails() {
     let mut told = 0;
-    for case in scenario::ALL {
+    for case in scenario::every() {
         let config = HighVolumeConfig::for_profile(Profile::Smoke);
         let nothing =
             case.conclude(&config, Findings::Phases(crate::run::plan::Evidence::default())).criteria;
@@ -59,7 +57,7 @@ fn what_is_told_never_fails() {
 
 #[test]
 fn the_tables_make_sense() {
-    assert_eq!(ALL.map(|proof| proof.case), scenario::ALL.map(|case| case.name));
+    assert!(ALL.iter().map(|proof| proof.case).eq(scenario::every().map(|case| case.name)));
     let mut names = BTreeSet::new();
     for row in rows() {
         let place = format!("{}/{}", row.proof.case, row.planted.name);

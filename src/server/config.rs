@@ -10,6 +10,8 @@ use thiserror::Error;
 
 use super::fault::ServerFault;
 use super::idempotency::{ProcessedIds, Retention};
+use super::tls::ServerTls;
+use super::tokens::KnownToken;
 
 /// How the server listens, processes and limits. [`Default`] is an ephemeral port on loopback without a delay.
 #[derive(Debug, Clone)]
@@ -29,6 +31,12 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The bearer token that a handshake must bring, where there is one.
     pub token: Option<Secret>,
+    /// More bearer tokens, each with whose it is; a handshake must bring one of them, or the one above.
+    pub tokens: Vec<KnownToken>,
+    /// Subprotocols that are spoken: of those that a handshake offers, the first one is chosen.
+    pub subprotocols: Vec<String>,
+    /// Where there is one, TLS alone is spoken.
+    pub tls: Option<ServerTls>,
     /// What remembers the ids of processed messages; `None` is the server's own memory, bounded as follows.
     pub store: Option<Arc<dyn ProcessedIds>>,
     /// How many ids of processed messages the server's own memory holds, and for how long.
@@ -57,6 +65,9 @@ impl Default for ServerConfig {
             queue_capacity: 10_000,
             max_connections: 1_100,
             token: None,
+            tokens: Vec::new(),
+            subprotocols: Vec::new(),
+            tls: None,
             store: None,
             retention: Retention::default(),
             max_message_bytes: 1 << 20,
@@ -92,6 +103,7 @@ impl ServerConfig {
         if self.token.as_ref().is_some_and(|token| !token.is_sendable()) {
             return Err(ServerConfigError::Token);
         }
+        self.tokens.iter().try_for_each(KnownToken::validate)?;
         self.faults.iter().try_for_each(ServerFault::validate)
     }
 }
@@ -135,7 +147,7 @@ impl Secret {
         different == 0
     }
 
-    fn is_sendable(&self) -> bool {
+    pub(super) fn is_sendable(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic())
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -30,21 +30,34 @@ const READS_PER_TURN: usize = 4;
 /// How long a peer may take to close after us.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves the connection of this number after its handshake until it ends. `stop` turning true ends it once all is
-/// answered.
-pub(super) async fn serve<S>(stream: S, worker: Rc<Worker>, number: u64, mut stop: watch::Receiver<bool>)
+/// Who comes, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visit<'a> {
+    /// The connection's number, from 1.
+    pub(super) number: u64,
+    /// Whose token it brought; empty where that is nobody's.
+    pub(super) whose: &'a str,
+    /// When that is good no more.
+    pub(super) expires_at: Option<Instant>,
+}
+
+/// Serves a connection after its handshake until it ends. `stop` turning true ends it once all is answered.
+pub(super) async fn serve<S>(stream: S, worker: Rc<Worker>, visit: Visit<'_>, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::new(Rc::clone(&worker), number);
+    let number = visit.number;
+    let session = Session::new(Rc::clone(&worker), number, visit.whose);
     let mut connection = Connection {
         stream,
         worker,
         session,
         reader: Reader::default(),
         unsent: BytesMut::new(),
+        flushing: false,
         mute: false,
     };
+    let mut expiry = visit.expires_at.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     let mishap = connection.worker.shared.planted.befalls_connection(number);
     let mut mishap = mishap.map(|(after, mishap)| (Box::pin(tokio::time::sleep(after)), mishap));
     let mut draining = *stop.borrow_and_update();
@@ -54,6 +67,9 @@ where
             ending = poll_fn(|cx| connection.poll(cx, draining)) => break ending,
             // Where the sender is gone, so is the server.
             _ = stop.changed(), if !draining => draining = true,
+            () = expired(&mut expiry), if expiry.is_some() => {
+                break Ending::Violated(CloseCode::PolicyViolation);
+            }
             what = befallen(&mut mishap), if mishap.is_some() => {
                 mishap = None;
                 match what {
@@ -74,6 +90,14 @@ where
             let farewell = Farewell::Awaited(reader, worker.shared.config.max_message_bytes);
             close(stream, unsent, code.number(), code.reason(), farewell).await;
         }
+    }
+}
+
+/// Waits until a token is good no more.
+async fn expired(expiry: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
+    match expiry {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -173,6 +197,8 @@ struct Connection<S> {
     reader: Reader,
     /// Answers that the socket did not take yet.
     unsent: BytesMut,
+    /// Whether the stream may hold bytes that it took and has not passed on, as one that encrypts does.
+    flushing: bool,
     /// The sending side is shut down, by a fault: answers go nowhere.
     mute: bool,
 }
@@ -255,6 +281,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         self.unsent.extend_from_slice(rest);
+        self.flushing |= !out.is_empty();
+        self.poll_flush(cx)
+    }
+
+    /// Has the stream pass on what it took, as far as it can.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.flushing && self.unsent.is_empty() {
+            self.flushing = Pin::new(&mut self.stream).poll_flush(cx)?.is_pending();
+        }
         Ok(())
     }
 
@@ -269,12 +304,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         // An idle connection keeps no buffer.
         self.unsent = BytesMut::new();
-        Ok(())
+        self.poll_flush(cx)
     }
 
     /// Whether everything admitted is answered and sent.
     fn is_settled(&self) -> bool {
         self.unsent.is_empty()
+            && !self.flushing
             && self.session.outbox().is_none_or(|outbox| outbox.in_flight() == 0)
             && self.session.released().is_none_or(Released::is_settled)
     }

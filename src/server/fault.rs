@@ -147,6 +147,14 @@ pub enum ServerFault {
         /// When, counted from the handshake's end.
         at: Duration,
     },
+    /// Whoever asks is let in, without a token or with a wrong or expired one, and may stay: `open-door`.
+    OpenDoor,
+    /// Over each handshake that is refused, the thread that serves other connections too stands still:
+    /// `costly-refusals=20ms`.
+    CostlyRefusals {
+        /// For how long.
+        duration: Duration,
+    },
     /// Memory is lost with every message: `leak=100B`.
     Leak {
         /// How much, beside some bytes for the allocation itself.
@@ -188,19 +196,23 @@ pub enum Slip {
     SwapAnswers,
     /// It names a message that was never sent.
     MisnameAnswer,
+    /// Behind it comes, once more, the last answer that somebody with another identity was sent; where nobody was yet,
+    /// behind the connection's next one.
+    CrossTalk,
     /// It tells of a content that is not the request's: one byte differs. Counted over the answers that tell of one.
     AlterAnswer,
 }
 
 impl Slip {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::IgnoreRequest,
         Self::CutConnection,
         Self::LoseAnswer,
         Self::RepeatAnswer,
         Self::SwapAnswers,
         Self::MisnameAnswer,
+        Self::CrossTalk,
         Self::AlterAnswer,
     ];
 
@@ -213,6 +225,7 @@ impl Slip {
             Self::RepeatAnswer => "repeat-answers",
             Self::SwapAnswers => "swap-answers",
             Self::MisnameAnswer => "misname-answers",
+            Self::CrossTalk => "cross-talk",
             Self::AlterAnswer => "alter-answers",
         }
     }
@@ -268,9 +281,9 @@ impl ServerFault {
                 whole("times", times, 1, among.min(1_000_000))
             }
             Self::RefuseConnection { nth } => whole("nth", nth, 1, u64::MAX),
-            Self::BadNeighbour { duration } | Self::DeafAfterLoss { duration } => {
-                up_to("duration", duration, Duration::ZERO, HOUR)
-            }
+            Self::BadNeighbour { duration }
+            | Self::DeafAfterLoss { duration }
+            | Self::CostlyRefusals { duration } => up_to("duration", duration, Duration::ZERO, HOUR),
             Self::HalfClose { nth, at } | Self::SilentConnection { nth, at } => {
                 whole("nth", nth, 1, u64::MAX)?;
                 up_to("at", at, Duration::ZERO, HOUR)
@@ -286,6 +299,7 @@ impl ServerFault {
             | Self::SilentRefusals
             | Self::ArrivalOrder
             | Self::ForgetOnStart
+            | Self::OpenDoor
             | Self::ProcessedAtAdmission => Ok(()),
         }
     }

@@ -17,6 +17,8 @@ pub(super) enum CloseCode {
     ProtocolError = 1002,
     /// A text that is not UTF-8.
     InvalidData = 1007,
+    /// The token that let the peer in is good no more.
+    PolicyViolation = 1008,
     /// A message over the limit.
     TooBig = 1009,
     /// The server has as many connections as it may have.
@@ -35,6 +37,7 @@ impl CloseCode {
             Self::GoingAway => "The server shuts down",
             Self::ProtocolError => "Protocol error",
             Self::InvalidData => "A text must be UTF-8",
+            Self::PolicyViolation => "The token has expired",
             Self::TooBig => "The message is too long",
             Self::TryAgainLater => "Too many connections",
         }

@@ -46,7 +46,7 @@ pub async fn shake_hands(request: &[u8], piece_bytes: usize) -> (Vec<u8>, bool) 
         let _ = from_server.read_to_end(&mut answer).await;
         answer
     };
-    let serving = async { handshake::accept(server, None).await.is_ok() };
+    let serving = async { handshake::accept(server, handshake::Door::default()).await.is_ok() };
     let ((), answer, is_in) = tokio::join!(asking, hearing, serving);
     (answer, is_in)
 }

@@ -5,7 +5,7 @@
 //! headers, and takes a request that comes in many small pieces for an attack.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,11 +17,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::handshake::server::Request;
 use tokio_tungstenite::tungstenite::http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 
 use super::config::Secret;
+use super::tokens::KnownToken;
 
 /// The longest request head: several times what a browser sends with its cookies.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -40,22 +42,49 @@ pub(super) enum HandshakeError {
     Refused(StatusCode),
 }
 
+/// Whom a server lets in. By [`Default`] everybody.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Door<'a> {
+    /// One token, of nobody in particular.
+    pub(super) token: Option<&'a Secret>,
+    /// Tokens of which each is somebody's.
+    pub(super) tokens: &'a [KnownToken],
+    /// Subprotocols to choose from.
+    pub(super) subprotocols: &'a [String],
+    /// Whether a fault lets in whoever asks.
+    pub(super) open: bool,
+    /// How long a fault makes the thread stand still over a refusal.
+    pub(super) pondering: Duration,
+}
+
+/// Who was let in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Guest<'a> {
+    /// By whose token; `None` where nobody's was asked for.
+    pub(super) token: Option<&'a KnownToken>,
+    /// When that is good no more.
+    pub(super) expires_at: Option<Instant>,
+}
+
 /// Answers the handshake on any path: 101, or why not.
 ///
 /// # Errors
 /// Where the peer is gone, does not speak WebSocket, or was not let in.
-pub(super) async fn accept<S>(mut stream: S, token: Option<&Secret>) -> Result<S, HandshakeError>
+pub(super) async fn accept<S>(mut stream: S, door: Door<'_>) -> Result<(S, Guest<'_>), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = read_request(&mut stream).await?;
-    match request.and_then(|request| accepted(&request, token)) {
-        Ok(response) => {
+    match request.and_then(|request| accepted(&request, door)) {
+        Ok((response, guest)) => {
             stream.write_all(response.as_bytes()).await?;
             stream.flush().await?;
-            Ok(stream)
+            Ok((stream, guest))
         }
         Err(refusal) => {
+            if !door.pondering.is_zero() {
+                std::thread::sleep(door.pondering);
+            }
             // It is refused whether or not it stays to hear it.
             let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream, &refusal)).await;
             Err(HandshakeError::Refused(refusal.status))
@@ -147,8 +176,8 @@ where
     }
 }
 
-/// The answer to a good request (section 4.2.1). No subprotocol is chosen and no extension used, whatever is offered.
-fn accepted(request: &Request, token: Option<&Secret>) -> Result<String, Refusal> {
+/// The answer to a good request (section 4.2.1). No extension is used, whatever is offered.
+fn accepted<'a>(request: &Request, door: Door<'a>) -> Result<(String, Guest<'a>), Refusal> {
     let headers = request.headers();
     if single(headers, HOST).is_none() {
         return Err(Refusal::bad_request("One Host header is needed."));
@@ -166,17 +195,41 @@ fn accepted(request: &Request, token: Option<&Secret>) -> Result<String, Refusal
     if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
         return Err(Refusal::bad_request("One Sec-WebSocket-Key of 16 bytes is needed."));
     }
-    if let Some(token) = token {
-        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        if !given.is_some_and(|given| token.matches(given)) {
-            return Err(Refusal::unauthorized());
-        }
-    }
+    let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    let guest = door.admit(given.unwrap_or_default(), Instant::now()).ok_or_else(Refusal::unauthorized)?;
     let accept = derive_accept_key(key);
-    Ok(format!(
+    let protocol = door.chosen(headers);
+    let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
+    let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    ))
+         Sec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
+    );
+    Ok((response, guest))
+}
+
+impl<'a> Door<'a> {
+    /// Who comes with this token; `None` is not let in.
+    fn admit(self, given: &[u8], now: Instant) -> Option<Guest<'a>> {
+        if self.open || self.token.is_none() && self.tokens.is_empty() {
+            return Some(Guest::default());
+        }
+        if self.token.is_some_and(|token| token.matches(given)) {
+            return Some(Guest::default());
+        }
+        let token = self.tokens.iter().find(|token| token.matches(given))?;
+        let expires_at = token.expires_at(now);
+        expires_at.is_none_or(|at| now < at).then_some(Guest { token: Some(token), expires_at })
+    }
+
+    /// The first of the offered subprotocols that is spoken; none, where none is (RFC 6455, section 4.2.2, point 5).
+    fn chosen(self, headers: &HeaderMap) -> Option<&'a str> {
+        let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        let offered = offered.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+        let spoken = |name: &[u8]| {
+            self.subprotocols.iter().find(|spoken| spoken.as_bytes() == name.trim_ascii()).map(String::as_str)
+        };
+        offered.filter_map(spoken).next()
+    }
 }
 
 /// The value of a header that may come only once.
@@ -229,7 +282,7 @@ mod tests {
             drop(client);
             String::from_utf8(answer).unwrap()
         };
-        let (accepted, answer) = tokio::join!(accept(server, None), asking);
+        let (accepted, answer) = tokio::join!(accept(server, Door::default()), asking);
         (answer, accepted.is_ok())
     }
 
@@ -245,6 +298,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_is_good_until_its_time_is_over() {
+        let soon = KnownToken::new("soon", "a", Some(Duration::from_secs(5)));
+        let tokens =
+            [soon, KnownToken::new("ever", "b", None), KnownToken::new("never", "c", Some(Duration::ZERO))];
+        let (one, now) = (Secret::new("one"), Instant::now());
+        let door = Door { token: Some(&one), tokens: &tokens, ..Door::default() };
+        let whose = |given: &str, at: Instant| {
+            let guest = door.admit(given.as_bytes(), at)?;
+            Some(guest.token.map(|token| token.identity().to_owned()))
+        };
+        assert_eq!(whose("one", now), Some(None));
+        assert_eq!((whose("", now), whose("oneone", now), whose("never", now)), (None, None, None));
+        assert_eq!(whose("ever", now), Some(Some("b".to_owned())));
+        let in_time = now + Duration::from_millis(4_999);
+        assert_eq!(
+            [now, in_time].map(|at| whose("soon", at)),
+            [Some(Some("a".to_owned())), Some(Some("a".to_owned()))]
+        );
+        assert_eq!(whose("soon", now + Duration::from_secs(5)), None);
+        let open = Door { open: true, ..door };
+        assert!(open.admit(b"", now).is_some() && Door::default().admit(b"x", now).is_some());
+    }
+
+    #[test]
+    fn the_first_subprotocol_that_is_spoken_is_chosen() {
+        let spoken = ["json".to_owned(), "mqtt".to_owned()];
+        let door = Door { subprotocols: &spoken, ..Door::default() };
+        let chosen = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
+            }
+            door.chosen(&headers)
+        };
+        assert_eq!(chosen(&["stomp, mqtt ,json"]), Some("mqtt"));
+        assert_eq!(chosen(&["stomp", "json"]), Some("json"));
+        assert_eq!((chosen(&[]), chosen(&["JSON"])), (None, None));
+    }
+
     #[tokio::test]
     async fn a_head_without_an_end_is_refused_at_its_limit() {
         let line = format!("X: {}", "x".repeat(2 * MAX_HEAD_BYTES));
@@ -256,6 +349,6 @@ mod tests {
     async fn a_peer_that_goes_is_not_waited_for() {
         let (client, server) = tokio::io::duplex(64);
         drop(client);
-        assert!(matches!(accept(server, None).await, Err(HandshakeError::Gone(_))));
+        assert!(matches!(accept(server, Door::default()).await, Err(HandshakeError::Gone(_))));
     }
 }

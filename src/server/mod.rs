@@ -21,6 +21,8 @@ mod reader;
 mod session;
 mod shared;
 mod stats;
+mod tls;
+mod tokens;
 mod worker;
 
 use std::io;
@@ -40,6 +42,8 @@ pub use idempotency::{
     DurableConfig, DurableStore, JournalEntry, JournalError, OpenError, ProcessedIds, RecordError, Recorded,
     Recording, Retention, read_journal,
 };
+pub use tls::{ServerTls, ServerTlsError};
+pub use tokens::{KnownToken, TokensError};
 
 use crate::message::PerformanceStats;
 use crate::pacer::Sleeper;
@@ -140,7 +144,8 @@ impl ServerHandle {
     /// Where a client connects to.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("ws://{}/ws", self.address)
+        let scheme = if self.shared.config.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}/ws", self.address)
     }
 
     /// The figures as they are now.

@@ -35,6 +35,8 @@ pub(super) struct Session {
     signal_due: Option<WallTime>,
     /// What faults have begun and not ended.
     slipping: Slipping,
+    /// Whose connection it is; empty where that is not known.
+    whose: String,
 }
 
 /// The slips of a connection.
@@ -44,6 +46,8 @@ struct Slipping {
     swaps: usize,
     /// The answer that is held.
     held: Option<BytesMut>,
+    /// How often somebody else's answer is still to come.
+    crossings: usize,
     /// The connection is to be cut.
     cut: bool,
     /// It has sent a request for work.
@@ -56,15 +60,15 @@ struct Slipping {
 }
 
 impl Session {
-    /// For the connection of this number.
-    pub(super) fn new(worker: Rc<Worker>, number: u64) -> Self {
+    /// For the connection of this number, which is theirs.
+    pub(super) fn new(worker: Rc<Worker>, number: u64, whose: &str) -> Self {
         let delayed = worker.shared.engine.clone().map(|engine| (engine, Arc::default()));
         let slipping = Slipping {
             released: worker.hold.as_ref().map(|_| Rc::default()),
             gap: worker.shared.planted.starves_connection(number),
             ..Slipping::default()
         };
-        Self { worker, delayed, overflowing: false, signal_due: None, slipping }
+        Self { worker, delayed, overflowing: false, signal_due: None, slipping, whose: whose.to_owned() }
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -238,6 +242,10 @@ impl Session {
             append_text(&mut frames, |out| answer::encode(&request, circumstances, out));
             self.worker.counters.answered.add_one();
         }
+        if self.worker.shared.planted.crosses_answers() {
+            self.slipping.crossings += usize::from(slips.cross);
+            self.cross_talk(&mut frames);
+        }
         self.slipping.swaps += usize::from(slips.swap);
         if let Some(held) = self.slipping.held.take() {
             frames.extend_from_slice(&held);
@@ -247,6 +255,20 @@ impl Session {
             return;
         }
         self.send_or_hold(frames, message_id, circumstances, out);
+    }
+
+    /// Appends what somebody else was answered, where that is due, and lets others overhear these `frames`.
+    fn cross_talk(&mut self, frames: &mut BytesMut) {
+        let mut overheard =
+            self.worker.shared.overheard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let own = frames.clone();
+        if self.slipping.crossings > 0
+            && let Some((_, other)) = overheard.iter().find(|(identity, _)| **identity != self.whose)
+        {
+            self.slipping.crossings -= 1;
+            frames.extend_from_slice(other);
+        }
+        overheard.insert(self.whose.clone(), own);
     }
 
     /// Appends the answer to the message of this id, or leaves it to the worker's hold, where it is to go later.

@@ -1,14 +1,17 @@
 //! What all threads of a server share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tokio::sync::watch;
 
 use super::config::ServerConfig;
 use super::engine::Engine;
 use super::fault::Planted;
+use super::handshake::Door;
 use super::idempotency::{MemoryStore, ProcessedIds};
 use super::stats::{Count, Counters};
 use crate::clock::unix_now_ns;
@@ -24,6 +27,8 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn ProcessedIds>,
     /// What is to go wrong.
     pub(super) planted: Planted,
+    /// The last answer to each identity, where a fault mixes them up.
+    pub(super) overheard: Mutex<BTreeMap<String, BytesMut>>,
     /// Turns true with the first message, where a fault waits for it.
     pub(super) first_message: watch::Sender<bool>,
     /// One set a worker, and the engine's.
@@ -56,6 +61,7 @@ impl Shared {
             engine,
             store,
             planted,
+            overheard: Mutex::default(),
             first_message: watch::Sender::new(false),
             counters,
             open,
@@ -68,6 +74,17 @@ impl Shared {
     /// The counters of each worker.
     pub(super) fn worker_counters(&self) -> impl Iterator<Item = Arc<Counters>> {
         self.counters.iter().take(self.config.workers).cloned()
+    }
+
+    /// Whom a handshake lets in.
+    pub(super) fn door(&self) -> Door<'_> {
+        Door {
+            token: self.config.token.as_ref(),
+            tokens: &self.config.tokens,
+            subprotocols: &self.config.subprotocols,
+            open: self.planted.opens_door(),
+            pondering: self.planted.ponders_refusals(),
+        }
     }
 
     /// Gives free memory back to the system.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -16,6 +17,7 @@ use super::fault::ServerFault;
 use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
 use super::stats::Counters;
+use super::tokens::KnownToken;
 use super::{connection, handshake};
 use crate::pacer::Sleeper;
 
@@ -157,12 +159,27 @@ async fn serve(
 async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Receiver<bool>) {
     let Ok(stream) = TcpStream::from_std(socket) else { return };
     let _ = stream.set_nodelay(true);
+    match worker.shared.config.tls.clone() {
+        None => welcome(async { Ok(stream) }, worker, stop).await,
+        // On the heap, so that a plain connection does not make room for it.
+        Some(tls) => Box::pin(welcome(tls.acceptor().accept(stream), worker, stop)).await,
+    }
+}
+
+/// Lets a peer in, or not, once its `stream` is there.
+async fn welcome<S>(
+    stream: impl Future<Output = io::Result<S>>,
+    worker: Rc<Worker>,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let shared = Arc::clone(&worker.shared);
-    let handshake = handshake::accept(stream, shared.config.token.as_ref());
+    let handshake = async { handshake::accept(stream.await?, shared.door()).await };
     let mut stopped = stop.clone();
-    let stream = tokio::select! {
+    let (stream, guest) = tokio::select! {
         accepted = tokio::time::timeout(shared.config.handshake_timeout, handshake) => match accepted {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(accepted)) => accepted,
             _ => return,
         },
         // Nobody who is not in yet is waited for.
@@ -171,7 +188,11 @@ async fn connection(socket: StdTcpStream, worker: Rc<Worker>, stop: watch::Recei
     let number = shared.planted.number_connection();
     let refused = shared.planted.refuses_connection(number);
     match OpenConnection::count(&shared).filter(|_| !refused) {
-        Some(_open) => connection::serve(stream, worker, number, stop).await,
+        Some(_open) => {
+            let whose = guest.token.map_or("", KnownToken::identity);
+            let guest = connection::Visit { number, whose, expires_at: guest.expires_at };
+            connection::serve(stream, worker, guest, stop).await;
+        }
         None => connection::turn_away(stream, shared.config.max_message_bytes).await,
     }
 }

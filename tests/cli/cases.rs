@@ -94,7 +94,9 @@ fn what_was_found_is_told_where_a_later_case_cannot_be_run() {
     let args = [&["test"], &cases[..], &["--profile", "smoke", "--out", dir, "--json", "-"]].concat();
     // Files enough for a server of 1,100 connections, as the first case starts it, but not for one of 250,000.
     let mut command = floodline_with_files(2_000, &args);
-    command.env("FLOODLINE_CONNECTIONS", "250,250000");
+    command.envs([("FLOODLINE_CONNECTIONS", "250,250000"), ("FLOODLINE_GUARD_MAX_CONNECTIONS", "250000")]);
+    // 100 msg/s on each of them.
+    command.env("FLOODLINE_GUARD_MAX_RATE", "25000000");
     let finished = Running::start(command).wait().expect(4).says(&["connection_scaling"]);
     let test = finished.json();
     let names: Vec<&Value> = test["cases"].as_array().unwrap().iter().map(|case| &case["name"]).collect();

@@ -28,6 +28,7 @@ const RUN: &[Field] = &[
     ("/started_at_unix_ns", INTEGER),
     ("/last_answer_s", NUMBER_OR_NULL),
     ("/workload/target", TEXT_OR_NULL),
+    ("/workload/tls", OBJECT_OR_NULL),
     ("/workload/dialect", TEXT),
     ("/workload/rate", NUMBER_OR_NULL),
     ("/workload/connections", INTEGER),

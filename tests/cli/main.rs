@@ -3,6 +3,7 @@
 // Signals, descriptors and process tables: the command is complete on Unix only.
 #![cfg(unix)]
 
+mod access;
 mod cases;
 mod contract;
 mod faults;

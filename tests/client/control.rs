@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use floodline::client::{
-    ClientError, ConnectError, HighVolumeThroughputClient, LoadProgress, Observer, Stop, TcpConnect, Token,
+    Access, ClientError, ConnectError, HighVolumeThroughputClient, LoadProgress, Observer, Stop, TcpConnect,
+    Token, Tokens,
 };
 use floodline::dialect::{DialectKind, Floodline, RequestKind};
 use floodline::pacer::PacerKind;
 use floodline::result::LoadTestResults;
+use floodline::retry::RetryPolicy;
 use floodline::run::{LoadPlan, Peer as RunPeer, run_load};
-use floodline::server::{Secret, ServerConfig};
+use floodline::server::{KnownToken, Secret, ServerConfig};
 use floodline::workload::{Offered, Shard, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::accept_async;
@@ -221,6 +223,36 @@ fn a_token_opens_the_door_and_is_not_printed() {
 }
 
 #[test]
+fn a_client_whose_token_has_expired_comes_back_with_the_next_one() {
+    within_patience(|| {
+        let soon = KnownToken::new("soon", "alice", Some(Duration::from_millis(300)));
+        let tokens = vec![soon, KnownToken::new("later", "alice", None)];
+        let server = server(ServerConfig { tokens, ..ServerConfig::default() });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "soon").unwrap();
+        let access = Access { tokens: Tokens::of_file(file.path()).unwrap(), ..Access::default() };
+        let connect = TcpConnect::new(target(server.address()), access).unwrap();
+        let retry = Some(RetryPolicy::default());
+        let workload = Workload { payload_bytes: 64, retry, ..open_loop(200.0, 4, 1.5) };
+        let load = std::thread::spawn(move || {
+            let dialect = Floodline::new(1, 64, RequestKind::UserMessage, None);
+            HighVolumeThroughputClient::new(workload, connect, dialect).run(&Stop::default(), &mut ())
+        });
+        // All have come in by the first token when the first message is there.
+        while server.stats().message_count == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::fs::write(file.path(), "later").unwrap();
+        let measured = load.join().unwrap().unwrap();
+        assert_accounted(&measured);
+        assert_eq!((measured.messages.due, measured.messages.counts.answered), (300, 300));
+        assert_eq!((measured.connections.reconnects, measured.connections.dropped), (4, 0));
+        let expired = "closed by the server: 1008 The token has expired";
+        assert!(measured.outages.iter().all(|outage| outage.reason == expired), "{:?}", measured.outages);
+    });
+}
+
+#[test]
 fn a_load_goes_on_with_those_connections_that_were_let_in() {
     within_patience(|| {
         let server = server(ServerConfig { max_connections: 6, ..ServerConfig::default() });
@@ -285,7 +317,7 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             dialect: DialectKind::Floodline,
             request: RequestKind::default(),
             priority: None,
-            token: None,
+            access: Access::default(),
             workers: Some(1),
             start_at_unix_ns: Some(soon.as_nanos() as u64),
             via: None,

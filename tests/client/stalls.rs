@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use floodline::client::Stop;
+use floodline::client::{Access, Stop};
 use floodline::dialect::{DialectKind, RequestKind};
 use floodline::run::{LoadPlan, Peer as RunPeer, run_load};
 use floodline::server::{ServerConfig, ServerFault};
@@ -137,7 +137,7 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             dialect: DialectKind::Floodline,
             request: RequestKind::default(),
             priority: None,
-            token: None,
+            access: Access::default(),
             workers: Some(1),
             start_at_unix_ns: None,
             via: None,

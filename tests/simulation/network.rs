@@ -45,7 +45,7 @@ impl Connect for SimulatedConnect {
         Ok(Chopped::new(stream, self.chop, mix(self.seed, place)))
     }
 
-    fn request(&self) -> Result<Request, ConnectError> {
+    fn request(&self, _connection: u32) -> Result<Request, ConnectError> {
         let request = format!("ws://{SERVER}:{PORT}/ws").into_client_request();
         request.map_err(|error| ConnectError::NotWebSocket { cause: error.to_string() })
     }

@@ -28,6 +28,7 @@ use crate::workload::{Offered, Target, Workload};
 pub(super) const CASE: Case = Case {
     name: "peak",
     question: "what is the highest rate that holds the limits, and what becomes of a burst?",
+    needs: &[],
     body: Body::Search { find, judge: conclude },
 };
 
@@ -46,10 +47,12 @@ const BOOTSTRAP_FROM: usize = 10;
 /// The load of the burst.
 #[must_use]
 pub fn burst(config: &HighVolumeConfig) -> Workload {
+    // Slowed to what is allowed, where that is less.
+    let per_second = BURST_PER_SECOND.min(config.guard.max_rate.as_per_second());
     Workload {
-        offered: Offered::Rate(Rate::per_second(BURST_PER_SECOND).unwrap_or(config.peak.ceiling_rate)),
+        offered: Offered::Rate(Rate::per_second(per_second).unwrap_or(config.peak.ceiling_rate)),
         connections: config.peak.connections,
-        duration: Duration::from_secs_f64(config.peak.burst_messages as f64 / BURST_PER_SECOND),
+        duration: Duration::from_secs_f64(config.peak.burst_messages as f64 / per_second),
         // Exactly as many messages as were asked for.
         arrival: Arrival::Uniform,
         // However long the server takes to read it all.
@@ -153,9 +156,10 @@ impl<'a> Hunt<'a> {
     /// The highest rate that held in a short load; `None` where none did, or it was ended early.
     fn search(&mut self) -> Result<Option<f64>, PlanError> {
         let case = &self.config.peak;
+        let ceiling = case.ceiling_rate.as_per_second().min(self.config.guard.max_rate.as_per_second());
         let mut search = RateSearch::new(SearchRange {
-            start: case.start_rate.as_per_second(),
-            ceiling: case.ceiling_rate.as_per_second(),
+            start: case.start_rate.as_per_second().min(ceiling),
+            ceiling,
             resolution: case.resolution_ratio,
         })?;
         while let Some(rate) = search.next_rate() {
@@ -228,7 +232,7 @@ impl<'a> Hunt<'a> {
         let peer = Peer::At { target: self.target.clone(), pid: self.pid };
         let plan = LoadPlan {
             dialect: self.venue.dialect,
-            token: self.venue.token.clone(),
+            access: self.venue.access.clone(),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload, peer)
         };

@@ -45,6 +45,7 @@ pub(in crate::server) struct Slips {
     pub(in crate::server) repeat: bool,
     pub(in crate::server) swap: bool,
     pub(in crate::server) misname: bool,
+    pub(in crate::server) cross: bool,
     pub(in crate::server) alter: bool,
 }
 
@@ -57,6 +58,7 @@ impl Slips {
             Slip::RepeatAnswer => &mut self.repeat,
             Slip::SwapAnswers => &mut self.swap,
             Slip::MisnameAnswer => &mut self.misname,
+            Slip::CrossTalk => &mut self.cross,
             Slip::AlterAnswer => &mut self.alter,
         } = true;
     }
@@ -93,7 +95,11 @@ impl Planted {
         let mut slips = self.slips(|slip| match slip {
             Slip::IgnoreRequest | Slip::CutConnection => false,
             Slip::AlterAnswer => tells_of_content,
-            Slip::LoseAnswer | Slip::RepeatAnswer | Slip::SwapAnswers | Slip::MisnameAnswer => true,
+            Slip::LoseAnswer
+            | Slip::RepeatAnswer
+            | Slip::SwapAnswers
+            | Slip::MisnameAnswer
+            | Slip::CrossTalk => true,
         });
         let drops =
             |fault: &ServerFault| matches!(fault, ServerFault::DropAnswers { .. }) && fault.hits(message_id);
@@ -131,6 +137,25 @@ impl Planted {
     /// Tells of each loss; of some that come close together, of the last.
     pub(in crate::server) fn losses(&self) -> watch::Receiver<Option<Instant>> {
         self.last_loss.subscribe()
+    }
+
+    /// Whether whoever asks is let in.
+    pub(in crate::server) fn opens_door(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::OpenDoor))
+    }
+
+    /// How long the thread stands still over a refused handshake.
+    pub(in crate::server) fn ponders_refusals(&self) -> Duration {
+        let spans = self.faults.iter().map(|fault| match *fault {
+            ServerFault::CostlyRefusals { duration } => duration,
+            _ => Duration::ZERO,
+        });
+        spans.max().unwrap_or_default()
+    }
+
+    /// Whether answers may go to somebody with another identity, too.
+    pub(in crate::server) fn crosses_answers(&self) -> bool {
+        self.has(|fault| matches!(fault, ServerFault::Slips { slip: Slip::CrossTalk, .. }))
     }
 
     /// Until when no connection may be served that has come.
@@ -414,8 +439,9 @@ mod tests {
         let all = |slip| ServerFault::Slips { slip, targets: Targets { times: 1, among: 1, seed: 0 } };
         let planted = Planted::new(&Slip::ALL.map(all));
         let without_content = planted.slips_of_answer("", false);
-        let first_four = Slips { lose: true, repeat: true, swap: true, misname: true, ..Slips::default() };
-        assert_eq!(without_content, first_four);
+        let all_but_contents =
+            Slips { lose: true, repeat: true, swap: true, misname: true, cross: true, ..Slips::default() };
+        assert_eq!(without_content, all_but_contents);
         assert_eq!(planted.slips_of_answer("", true), Slips { alter: true, ..Slips::default() });
         assert_eq!(planted.slips_of_request(), Slips { ignore: true, cut: true, ..Slips::default() });
         assert_eq!(planted.slips_of_request(), Slips::default());

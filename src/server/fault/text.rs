@@ -82,6 +82,7 @@ const FORMS: &[&str] = &[
     "repeat-answers=TIMES,among=N,seed=N",
     "swap-answers=TIMES,among=N,seed=N",
     "misname-answers=TIMES,among=N,seed=N",
+    "cross-talk=TIMES,among=N,seed=N",
     "alter-answers=TIMES,among=N,seed=N",
     "growing-delay=DURATION,per=DURATION",
     "slow-per-connection=DURATION",
@@ -97,6 +98,8 @@ const FORMS: &[&str] = &[
     "deaf-after-loss=DURATION",
     "half-close=NTH,at=DURATION",
     "silent-connection=NTH,at=DURATION",
+    "open-door",
+    "costly-refusals=DURATION",
     "leak=SIZE",
     "grow=SIZE",
     "grow=SIZE,after=N",
@@ -163,6 +166,10 @@ impl FromStr for ServerFault {
             }
             ("silent-connection", &[nth, at]) => {
                 Self::SilentConnection { nth: number("silent-connection", nth)?, at: time("at", at)? }
+            }
+            ("open-door", []) => Self::OpenDoor,
+            ("costly-refusals", &[duration]) => {
+                Self::CostlyRefusals { duration: time("costly-refusals", duration)? }
             }
             ("leak", &[bytes]) => Self::Leak { bytes: size("leak", bytes)? },
             ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)?, after: 1 },
@@ -257,6 +264,8 @@ mod tests {
             ("deaf-after-loss=1s", ServerFault::DeafAfterLoss { duration: second }),
             ("half-close=3,at=1s", ServerFault::HalfClose { nth: 3, at: second }),
             ("silent-connection=3,at=1s", ServerFault::SilentConnection { nth: 3, at: second }),
+            ("open-door", ServerFault::OpenDoor),
+            ("costly-refusals=20ms", ServerFault::CostlyRefusals { duration: ms(20) }),
             ("leak=100B", ServerFault::Leak { bytes: 100 }),
             ("grow=2KiB", ServerFault::Grow { bytes: 2_048, after: 1 }),
             ("grow=2KiB,after=9", ServerFault::Grow { bytes: 2_048, after: 9 }),
