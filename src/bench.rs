@@ -15,6 +15,7 @@ mod series;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -24,7 +25,7 @@ use self::arguments::{Arguments, Mode};
 pub use self::series::{Id, Series, Unit, dealt, run_series};
 use crate::client::{Observer, Stop};
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectError, DialectKind, DialectSettings};
 use crate::result::{CaseResults, CriterionOutcome, LoadTestResults, Verdict};
 use crate::run::plan::{Evidence, Plan, PlanObserver, Venue, execute};
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
@@ -129,6 +130,9 @@ pub enum BenchError {
     /// The target cannot be understood.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The dialect lacks something.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// The filter on the command line is no regular expression.
     #[error("the filter `{filter}` is not a regular expression: {cause}")]
     Filter {
@@ -147,6 +151,7 @@ pub struct Settings {
     /// How long one measured window lasts.
     pub window: Duration,
     dialect: DialectKind,
+    dialect_settings: Arc<DialectSettings>,
     peer: PeerSetting,
     arguments: Arguments,
 }
@@ -177,7 +182,10 @@ impl Settings {
             Profile::Quick => Duration::from_secs(2),
             Profile::Full => Duration::from_secs(10),
         };
-        Ok(Self { dialect: config.target.dialect.parse()?, peer, window, arguments, config })
+        let dialect = config.target.dialect.parse()?;
+        let dialect_settings =
+            Arc::new(DialectSettings::new(config.dialect.clone(), |name| std::env::var(name).ok())?);
+        Ok(Self { dialect, dialect_settings, peer, window, arguments, config })
     }
 
     /// The load of one window at `rate`, everything else as configured.
@@ -331,8 +339,12 @@ impl Suite {
             (None, PeerSetting::At(target)) => Peer::At { target: target.clone(), pid: None },
             (None, PeerSetting::Own(command)) => Peer::Own(command.clone()),
         };
-        let dialect = self.settings.dialect;
-        let plan = LoadPlan { dialect, ..LoadPlan::new(cell.workload.clone(), peer) };
+        let Settings { dialect, dialect_settings, .. } = &self.settings;
+        let plan = LoadPlan {
+            dialect: *dialect,
+            dialect_settings: Arc::clone(dialect_settings),
+            ..LoadPlan::new(cell.workload.clone(), peer)
+        };
         let mut windows = Vec::with_capacity(count);
         for window in 1..=count {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
@@ -386,7 +398,8 @@ impl Suite {
             PeerSetting::At(target) => Peer::At { target: target.clone(), pid: None },
             PeerSetting::Own(command) => Peer::Own(command.clone()),
         };
-        Venue { peer, dialect: self.settings.dialect, token: None, calibration: None }
+        let Settings { dialect, dialect_settings, .. } = &self.settings;
+        Venue { dialect: *dialect, dialect_settings: Arc::clone(dialect_settings), ..Venue::new(peer) }
     }
 }
 

@@ -86,6 +86,7 @@ impl From<RunError> for Failure {
                 Self::Usage(anyhow::Error::from(ConnectError::UnusableToken).context("--token-env"))
             }
             RunError::Connect(ConnectError::NoRoots { .. })
+            | RunError::Dialect(_)
             | RunError::Workload(_)
             | RunError::Sampler(_)
             | RunError::Client(ClientError::Worker(_)) => Self::usage(error),

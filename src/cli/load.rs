@@ -154,7 +154,8 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         let flag = flag_of(&error);
         anyhow!(error).context(flag)
     })?;
-    let dialect = target::dialect(&args.target, config)?;
+    let (dialect, dialect_settings) =
+        target::dialect(&args.target, config, workload.seed, workload.payload_bytes)?;
     if dialect != DialectKind::Floodline && (args.request.is_some() || args.priority.is_some()) {
         let flag = if args.request.is_some() { "--request" } else { "--priority" };
         bail!("{flag}: the dialect {dialect} has no such choice");
@@ -178,6 +179,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         workload,
         peer,
         dialect,
+        dialect_settings,
         request: args.request.unwrap_or_default(),
         priority: args.priority,
         token: target::token(&args.target, config)?,

@@ -1,17 +1,19 @@
 //! Flags that say whom the load goes to, for every subcommand that offers load.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use floodline::client::Token;
 use floodline::config::HighVolumeConfig;
-use floodline::dialect::DialectKind;
+use floodline::dialect::{DialectError, DialectKind, DialectSettings};
 use floodline::run::plan::Venue;
 use floodline::run::{Peer, ServerCommand};
 use floodline::workload::Target;
 
 use super::calibrate;
+use super::dialect::DialectArgs;
 
 /// Whom the load goes to.
 #[derive(Debug, Args)]
@@ -31,6 +33,9 @@ pub struct TargetArgs {
     /// Configuration file [default: floodline.toml in the current directory, where it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What the dialect needs to be told
+    #[command(flatten)]
+    pub dialects: DialectArgs,
 }
 
 /// The target by flag or configuration; `None` for a server of our own.
@@ -54,12 +59,28 @@ pub fn venue(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Ven
     let calibration = usize::try_from(config.load.payload_bytes)
         .ok()
         .and_then(|payload_bytes| calibrate::known(payload_bytes, config.load.connections));
-    Ok(Venue { peer, dialect: dialect(args, config)?, token: token(args, config)?, calibration })
+    let payload_bytes = usize::try_from(config.load.payload_bytes)?;
+    let (dialect, dialect_settings) = dialect(args, config, config.load.seed, payload_bytes)?;
+    Ok(Venue { peer, dialect, dialect_settings, token: token(args, config)?, calibration })
 }
 
-/// The dialect by flag or configuration.
-pub fn dialect(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<DialectKind> {
-    args.dialect.map_or_else(|| config.target.dialect.parse(), Ok).context("target.dialect")
+/// The dialect by flag or configuration, with what it is told: known to make sense before any load.
+pub fn dialect(
+    args: &TargetArgs,
+    config: &HighVolumeConfig,
+    seed: u64,
+    payload_bytes: usize,
+) -> anyhow::Result<(DialectKind, Arc<DialectSettings>)> {
+    let kind = args.dialect.map_or_else(|| config.target.dialect.parse(), Ok).context("target.dialect")?;
+    let told = args.dialects.over(&config.dialect);
+    let settings = DialectSettings::new(told, |name| std::env::var(name).ok())?;
+    match settings.dialect(kind, seed, payload_bytes) {
+        Err(error @ DialectError::PayloadTooSmall { .. }) => Err(anyhow!(error).context("--payload-bytes")),
+        other => {
+            other?;
+            Ok((kind, Arc::new(settings)))
+        }
+    }
 }
 
 /// The bearer token, from wherever the flag or the configuration says.

@@ -1,14 +1,18 @@
-//! Opening a WebSocket: the byte stream, then the handshake over it, within a limit of time.
+//! Opening a connection: the byte stream, the handshake over it, and what the dialect says first, within a limit of time.
 
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::connect::{Connect, ConnectError};
+use super::opening::open_session;
 use super::transport::Tapped;
 use crate::clock::Clock;
+use crate::dialect::{Dialect, Identity};
 
 /// tungstenite fills its read buffer with zeros before each read, so a large one costs more than the system calls that
 /// it saves; 8 KiB is also most of what a connection weighs.
@@ -18,30 +22,38 @@ const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 /// What an answer may weigh: the largest payload, echoed with every character escaped, fits.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Opens WebSockets to the target.
+/// Opens connections to the target.
 #[derive(Debug, Clone)]
-pub(super) struct Dialer<K, C> {
+pub(super) struct Dialer<K, D, C> {
     pub(super) connect: K,
+    pub(super) dialect: D,
     pub(super) clock: C,
     /// How long opening one may take.
     pub(super) limit: Duration,
 }
 
-/// A WebSocket whose handshake is done.
-pub(super) struct Dialed<S, C> {
+/// A connection over which load may be offered.
+pub(super) struct Dialed<S, D, C> {
     pub(super) ws: WebSocketStream<Tapped<S, C>>,
+    pub(super) session: D,
     pub(super) setup_ns: u64,
 }
 
-impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
+impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
     /// Opens one.
     pub(super) fn dial(
         &self,
-    ) -> impl Future<Output = Result<Dialed<K::Stream, C>, ConnectError>> + use<K, C> {
-        let Self { connect, clock, limit } = self.clone();
-        let opening = async move {
+        identity: Identity,
+    ) -> impl Future<Output = Result<Dialed<K::Stream, D::Session, C>, ConnectError>> + use<K, D, C> {
+        let Self { connect, dialect, clock, limit } = self.clone();
+        let subprotocol = dialect.subprotocol();
+        let shaking = async move {
             let begun_ns = clock.now_ns();
-            let request = connect.request()?;
+            let mut request = connect.request()?;
+            if let Some(name) = subprotocol {
+                let headers = request.headers_mut();
+                headers.entry(SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(name));
+            }
             let stream = Tapped::new(connect.open().await?, clock.clone());
             let shaken = client_async_with_config(request, stream, Some(websocket_config())).await;
             let (ws, response) = shaken.map_err(ConnectError::of_handshake)?;
@@ -50,13 +62,18 @@ impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
                 let cause = format!("it uses an extension that was not asked for: {extension:?}");
                 return Err(ConnectError::NotWebSocket { cause });
             }
-            Ok(Dialed { ws, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
+            Ok((ws, clock, begun_ns))
         };
         async move {
-            match tokio::time::timeout(limit, Box::pin(opening)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ConnectError::TimedOut { seconds: limit.as_secs_f64() }),
-            }
+            let (deadline, seconds) = (Instant::now() + limit, limit.as_secs_f64());
+            let shaken = timeout_at(deadline, Box::pin(shaking)).await;
+            let (mut ws, clock, begun_ns) = shaken.unwrap_or(Err(ConnectError::TimedOut { seconds }))?;
+            let mut session = dialect.session(identity);
+            let name = dialect.name();
+            let opened = timeout_at(deadline, open_session(&mut ws, &mut session)).await;
+            let said = opened.unwrap_or_else(|_| Err(format!("nothing that opens it, within {seconds} s")));
+            said.map_err(|said| ConnectError::DialectRefused { dialect: name, said })?;
+            Ok(Dialed { ws, session, setup_ns: clock.now_ns().saturating_sub(begun_ns) })
         }
     }
 }

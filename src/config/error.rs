@@ -144,7 +144,9 @@ pub(super) fn is_secret(key: &str, value: &Value) -> bool {
     if key == "target.url" {
         return value.as_str().is_none_or(|url| url.contains(['@', '?']));
     }
-    ["token", "secret", "password", "auth", "key"].iter().any(|word| key.to_lowercase().contains(word))
+    ["token", "secret", "password", "auth", "key", "login"]
+        .iter()
+        .any(|word| key.to_lowercase().contains(word))
         && value.as_str() != Some("")
 }
 

@@ -15,6 +15,7 @@
 
 mod cases;
 mod check;
+mod dialect;
 mod error;
 mod limits;
 mod load;
@@ -32,6 +33,9 @@ pub use cases::{
     BackpressureConfig, BackpressureLimits, ConnectionScalingConfig, ConnectionScalingLimits, DeliveryConfig,
     DeliveryLimits, LatencyConfig, LatencyLimits, MemoryConfig, MemoryLimits, OrderingConfig, PeakConfig,
     RateScalingConfig, RateScalingLimits, RecoveryConfig, RecoveryLimits,
+};
+pub use dialect::{
+    DialectConfig, EchoConfig, EchoFrames, JsonConfig, MqttConfig, NatsConfig, SocketioConfig, StompConfig,
 };
 pub use error::{ConfigError, Contradiction, Origin, Setting};
 pub use limits::{Limits, LoadConfig, TargetConfig};
@@ -69,6 +73,8 @@ pub struct HighVolumeConfig {
     pub connections: Vec<u32>,
     /// The service under test.
     pub target: TargetConfig,
+    /// The dialects, where there is a choice.
+    pub dialect: DialectConfig,
     /// The load where nothing else is said.
     pub load: LoadConfig,
     /// Limits that cases share.
@@ -115,6 +121,7 @@ impl HighVolumeConfig {
             rates: [100, 500, 1_000, 2_500, 5_000, 7_500, 10_000].map(rate).to_vec(),
             connections: vec![1, 10, 50, 100, 250, 500],
             target: TargetConfig::default(),
+            dialect: DialectConfig::default(),
             load: LoadConfig::default(),
             limits: Limits::default(),
             rate_scaling: RateScalingConfig::default(),

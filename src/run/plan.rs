@@ -4,6 +4,7 @@
 //! asked for. Judging the evidence is the case's business.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::allocator;
 use crate::analysis::search::SearchError;
 use crate::client::{Observer, Stop, Token};
 use crate::clock::unix_now_ns;
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectKind, DialectSettings};
 use crate::message::PerformanceStats;
 use crate::proxy::ProxyError;
 use crate::result::LoadTestResults;
@@ -82,10 +83,21 @@ pub struct Venue {
     pub peer: Peer,
     /// In which dialect.
     pub dialect: DialectKind,
+    /// What that dialect needs to be told.
+    pub dialect_settings: Arc<DialectSettings>,
     /// Bearer token for the handshake.
     pub token: Option<Token>,
     /// What the generator can do, where that is known.
     pub calibration: Option<Box<Calibration>>,
+}
+
+impl Venue {
+    /// At `peer`; everything else as it is where nothing is said.
+    #[must_use]
+    pub fn new(peer: Peer) -> Self {
+        let (dialect, dialect_settings) = (DialectKind::default(), Arc::default());
+        Self { peer, dialect, dialect_settings, token: None, calibration: None }
+    }
 }
 
 /// What executing a plan brought to light, a phase each.
@@ -340,6 +352,7 @@ impl Stage<'_> {
         let peer = Peer::At { target: self.host.target(), pid: self.host.pid() };
         let plan = LoadPlan {
             dialect: self.venue.dialect,
+            dialect_settings: Arc::clone(&self.venue.dialect_settings),
             token: self.venue.token.clone(),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload.clone(), peer)

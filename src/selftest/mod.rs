@@ -26,7 +26,6 @@ use thiserror::Error;
 
 use crate::client::Stop;
 use crate::config::{ConfigError, HighVolumeConfig, Profile};
-use crate::dialect::DialectKind;
 use crate::result::selftest::{Outcome, RowResult};
 use crate::result::{CriterionOutcome, LoadTestResults};
 use crate::run::plan::{PlanError, PlanObserver, Venue};
@@ -168,7 +167,7 @@ impl Selftest {
     fn venue(&self, args: &[&str]) -> Venue {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let peer = Peer::Own(ServerCommand { executable: self.executable.clone(), args });
-        Venue { peer, dialect: DialectKind::default(), token: None, calibration: None }
+        Venue::new(peer)
     }
 }
 

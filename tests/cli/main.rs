@@ -3,8 +3,10 @@
 // Signals, descriptors and process tables: the command is complete on Unix only.
 #![cfg(unix)]
 
+mod brokers;
 mod cases;
 mod contract;
+mod dialects;
 mod faults;
 mod interrupt;
 mod load;

@@ -9,6 +9,7 @@
 mod judge;
 mod step;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::reason;
@@ -228,6 +229,7 @@ impl<'a> Hunt<'a> {
         let peer = Peer::At { target: self.target.clone(), pid: self.pid };
         let plan = LoadPlan {
             dialect: self.venue.dialect,
+            dialect_settings: Arc::clone(&self.venue.dialect_settings),
             token: self.venue.token.clone(),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload, peer)
