@@ -160,6 +160,12 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         let flag = if args.request.is_some() { "--request" } else { "--priority" };
         bail!("{flag}: the dialect {dialect} has no such choice");
     }
+    if dialect_settings.fan_out() > 1 && workload.shard.of > 1 {
+        bail!(
+            "--fan-out {}: those who share a topic are in one process, so not with --shard",
+            dialect_settings.fan_out()
+        );
+    }
     let peer = match target::chosen(&args.target, config)? {
         Some(target) => Peer::At { target, pid: args.target.pid },
         None if dialect != DialectKind::Floodline => {

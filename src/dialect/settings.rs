@@ -60,6 +60,12 @@ impl DialectSettings {
         Ok(Self { config, credentials })
     }
 
+    /// How many connections subscribe to one topic.
+    #[must_use]
+    pub fn fan_out(&self) -> u32 {
+        self.config.fan_out
+    }
+
     /// The dialect of that kind, for payloads of `payload_bytes` bytes.
     ///
     /// # Errors

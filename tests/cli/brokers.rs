@@ -33,6 +33,18 @@ fn is_answered(url: &str, flags: &[&str]) {
     assert_eq!(run["unmatched"], serde_json::json!([]));
 }
 
+/// The same with two subscribers a topic: every copy comes.
+#[track_caller]
+fn is_fanned_out(url: &str, dialect: &str) {
+    let run = load(url, &["--dialect", dialect, "--fan-out", "2"]).expect(0).json();
+    contract::check(&run);
+    let fan_out = &run["fan_out"];
+    assert_eq!((count(&run, "answered"), count(&run, "foreign")), (400, 0), "{}", run["messages"]);
+    assert_eq!((fan_out["expected"].as_u64(), fan_out["received"].as_u64()), (Some(800), Some(800)));
+    assert_eq!(fan_out["reach"], 1.0, "{fan_out}");
+    assert_eq!(fan_out["skew_us"]["count"], 400, "{fan_out}");
+}
+
 /// The server refuses the opening, in its own words; the password is not among ours.
 #[track_caller]
 fn is_refused(url: &str, flags: &[&str], said: &str) {
@@ -87,6 +99,7 @@ fn mosquitto_is_driven() {
     let Some((_server, url)) = mosquitto("mosquitto.conf", "allow_anonymous true") else { return };
     is_answered(&url, &["--dialect", "mqtt"]);
     is_answered(&url, &["--dialect", "mqtt", "--mqtt-qos", "1", "--mqtt-topic", "a/b"]);
+    is_fanned_out(&url, "mqtt");
 }
 
 #[test]
@@ -111,6 +124,7 @@ fn nats_is_driven() {
     let Some((_server, url)) = nats("nats.conf", "") else { return };
     is_answered(&url, &["--dialect", "nats"]);
     is_answered(&url, &["--dialect", "nats", "--nats-subject", "a.b"]);
+    is_fanned_out(&url, "nats");
 }
 
 #[test]

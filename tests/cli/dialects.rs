@@ -113,5 +113,8 @@ fn settings_without_sense_are_refused_before_any_load() {
     refused(&["--dialect", "socketio", "--socketio-namespace", "x"], &["--socketio-namespace", "`x`"]);
     refused(&["--dialect", "mqtt", "--password-env", "NO_SUCH"], &["--password-env", "NO_SUCH"]);
     refused(&["--dialect", "nats", "--payload-bytes", "8"], &["--payload-bytes", "dialect nats", "not 8"]);
+    let shard = ["--dialect", "mqtt", "--fan-out", "2", "--shard", "0/2"];
+    refused(&shard, &["--fan-out 2", "--shard"]);
+    refused(&["--dialect", "mqtt", "--fan-out", "0"], &["--fan-out", "'0'"]);
     refused(&["--dialect", "smoke"], &["--dialect", "smoke", "socketio"]);
 }
