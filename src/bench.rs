@@ -16,6 +16,7 @@ mod series;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -26,7 +27,7 @@ pub(crate) use self::series::refused;
 pub use self::series::{Id, Series, Unit, dealt, run_series};
 use crate::client::{Access, Observer, Stop};
 use crate::config::{ConfigError, HighVolumeConfig, Profile, environment};
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectError, DialectKind, DialectSettings};
 use crate::result::{CaseResults, CriterionOutcome, LoadTestResults, Verdict};
 use crate::run::plan::{Evidence, Plan, PlanObserver, Venue, execute};
 use crate::run::{
@@ -136,6 +137,9 @@ pub enum BenchError {
     /// The way to the target cannot be gone.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The dialect lacks something.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// The filter on the command line is no regular expression.
     #[error("the filter `{filter}` is not a regular expression: {cause}")]
     Filter {
@@ -156,6 +160,7 @@ pub struct Settings {
     dialect: DialectKind,
     access: Access,
     restart: Option<Restart>,
+    dialect_settings: Arc<DialectSettings>,
     peer: PeerSetting,
     arguments: Arguments,
 }
@@ -184,7 +189,10 @@ impl Settings {
         let window = window(config.profile);
         let access = access(&config.target)?;
         let restart = config.target.restart_command.clone().map(Restart::command);
-        Ok(Self { dialect: config.target.dialect.parse()?, access, restart, peer, window, arguments, config })
+        let dialect = config.target.dialect.parse()?;
+        let dialect_settings =
+            Arc::new(DialectSettings::new(config.dialect.clone(), |name| std::env::var(name).ok())?);
+        Ok(Self { dialect, dialect_settings, access, restart, peer, window, arguments, config })
     }
 
     /// What a bench of somebody else's server is to do; `config` is asked for the numbers, with the profile that the
@@ -200,7 +208,9 @@ impl Settings {
             Peer::Own(command) => PeerSetting::Own(command.clone()),
         };
         let (dialect, access, window) = (venue.dialect, venue.access.clone(), window(config.profile));
-        Ok(Self { config, window, dialect, access, restart: venue.restart.clone(), peer, arguments })
+        let dialect_settings = Arc::clone(&venue.dialect_settings);
+        let restart = venue.restart.clone();
+        Ok(Self { config, window, dialect, dialect_settings, access, restart, peer, arguments })
     }
 
     /// Whether the server's process is known, and so what it costs.
@@ -359,9 +369,13 @@ impl Suite {
             (None, PeerSetting::At { target, pid }) => Peer::At { target: target.clone(), pid: *pid },
             (None, PeerSetting::Own(command)) => Peer::Own(command.clone()),
         };
-        let dialect = self.settings.dialect;
-        let access = self.settings.access.clone();
-        let plan = LoadPlan { dialect, access, ..LoadPlan::new(cell.workload.clone(), peer) };
+        let Settings { dialect, dialect_settings, access, .. } = &self.settings;
+        let plan = LoadPlan {
+            dialect: *dialect,
+            dialect_settings: Arc::clone(dialect_settings),
+            access: access.clone(),
+            ..LoadPlan::new(cell.workload.clone(), peer)
+        };
         let mut windows = Vec::with_capacity(count);
         for window in 1..=count {
             progress(&format!("{}/{}: window {window} of {count}", self.name, cell.parameter));
@@ -415,10 +429,12 @@ impl Suite {
             PeerSetting::At { target, pid } => Peer::At { target: target.clone(), pid: *pid },
             PeerSetting::Own(command) => Peer::Own(command.clone()),
         };
+        let Settings { dialect, dialect_settings, access, restart, .. } = &self.settings;
         Venue {
-            dialect: self.settings.dialect,
-            access: self.settings.access.clone(),
-            restart: self.settings.restart.clone(),
+            dialect: *dialect,
+            dialect_settings: Arc::clone(dialect_settings),
+            access: access.clone(),
+            restart: restart.clone(),
             ..Venue::new(peer)
         }
     }

@@ -3,12 +3,14 @@
 //! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
 
 pub mod calibration;
+mod fan_out;
 mod hdr_base64;
 mod merge;
 pub mod peak;
 pub mod selftest;
 mod test;
 pub mod truth;
+mod unmatched;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -21,8 +23,10 @@ use crate::record::{LatencyHistogram, WindowSummary};
 use crate::sampler::{ProcessSummary, Sample};
 use crate::workload::Shard;
 
+pub use fan_out::FanOut;
 pub use merge::MergeError;
 pub use test::{CaseResults, Incident, PhaseRun, TEST_SCHEMA, TestResults};
+pub use unmatched::{UNMATCHED_KEPT, Unmatched, UnmatchedKind};
 
 /// The version of the JSON of one run. Fields are only ever added.
 pub const RUN_SCHEMA: &str = "floodline.run/1";
@@ -424,6 +428,9 @@ pub struct LoadTestResults {
     pub moments: Moments,
     /// The counts.
     pub messages: MessageCounts,
+    /// What became of the copies, where messages went to several connections; null otherwise.
+    #[serde(default)]
+    pub fan_out: Option<FanOut>,
     /// From due to answer, all messages ranked that were due outside the ramps; null in a closed loop, where nothing is due.
     pub latency_us: Option<LatencyMeasurement>,
     /// From send to answer, of what was answered.
@@ -448,6 +455,9 @@ pub struct LoadTestResults {
     /// How many more there were.
     #[serde(default)]
     pub outages_not_listed: u64,
+    /// The first messages, at most [`UNMATCHED_KEPT`], that were counted as foreign, corrupted or unattributed, as they came.
+    #[serde(default)]
+    pub unmatched: Vec<Unmatched>,
     /// CPU and memory.
     pub resources: Resources,
     /// CPU cost of a message.

@@ -134,6 +134,16 @@ impl Target {
         self.tls
     }
 
+    /// The same, asking for `path`, a query included, where this URL names nothing but the host.
+    #[must_use]
+    pub fn or_path(self, path: &str) -> Self {
+        if self.uri.path() != "/" || self.uri.query().is_some() {
+            return self;
+        }
+        let uri = format!("{}{path}", self.uri.to_string().trim_end_matches('/')).parse();
+        Self { uri: uri.unwrap_or_else(|_| self.uri.clone()), ..self }
+    }
+
     /// The whole URL.
     #[must_use]
     pub fn uri(&self) -> &Uri {
@@ -371,6 +381,14 @@ mod tests {
         let target: Target = "wss://example.org".parse().unwrap();
         assert_eq!((target.host(), target.port(), target.tls()), ("example.org", 443, true));
         assert_eq!("ws://[::1]:80/".parse::<Target>().unwrap().host(), "::1");
+        for (url, asked) in [
+            ("ws://h:1", "ws://h:1/p/?a=b"),
+            ("ws://h:1/", "ws://h:1/p/?a=b"),
+            ("ws://h:1/q", "ws://h:1/q"),
+            ("ws://h:1/?c=d", "ws://h:1/?c=d"),
+        ] {
+            assert_eq!(url.parse::<Target>().unwrap().or_path("/p/?a=b").to_string(), asked);
+        }
     }
 
     #[test]

@@ -102,9 +102,10 @@ impl From<RunError> for Failure {
                     None => error,
                 })
             }
-            RunError::Workload(_) | RunError::Sampler(_) | RunError::Client(ClientError::Worker(_)) => {
-                Self::usage(error)
-            }
+            RunError::Dialect(_)
+            | RunError::Workload(_)
+            | RunError::Sampler(_)
+            | RunError::Client(ClientError::Worker(_)) => Self::usage(error),
             RunError::Connect(_)
             | RunError::Client(ClientError::Unreachable { .. })
             | RunError::Server(_) => Self::Unreachable(error.into()),

@@ -166,10 +166,17 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         anyhow!(error).context(flag)
     })?;
     config.guard.check_load("this load", &workload)?;
-    let dialect = target::dialect(&args.target, config)?;
+    let (dialect, dialect_settings) =
+        target::dialect(&args.target, config, workload.seed, workload.payload_bytes)?;
     if dialect != DialectKind::Floodline && (args.request.is_some() || args.priority.is_some()) {
         let flag = if args.request.is_some() { "--request" } else { "--priority" };
         bail!("{flag}: the dialect {dialect} has no such choice");
+    }
+    if dialect_settings.fan_out() > 1 && workload.shard.of > 1 {
+        bail!(
+            "--fan-out {}: those who share a topic are in one process, so not with --shard",
+            dialect_settings.fan_out()
+        );
     }
     let peer = match target::chosen(&args.target, config)? {
         Some(target) => Peer::At { target, pid: args.target.pid },
@@ -190,6 +197,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         workload,
         peer,
         dialect,
+        dialect_settings,
         request: args.request.unwrap_or_default(),
         priority: args.priority,
         access: access(&config.target)?,

@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod config;
+mod dialect;
 mod exit;
 pub mod list;
 pub mod load;

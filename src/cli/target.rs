@@ -3,18 +3,20 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use floodline::config::HighVolumeConfig;
-use floodline::dialect::DialectKind;
+use floodline::dialect::{DialectError, DialectKind, DialectSettings};
 use floodline::run::plan::Venue;
 use floodline::run::{Peer, Restart, ServerCommand, access};
 use floodline::units::{Rate, parse_duration};
 use floodline::workload::Target;
 
 use super::calibrate;
+use super::dialect::DialectArgs;
 
 /// Whom the load goes to.
 #[derive(Debug, Args)]
@@ -43,6 +45,9 @@ pub struct TargetArgs {
     tls: TlsArgs,
     #[command(flatten)]
     guard: GuardArgs,
+    /// What the dialect needs to be told
+    #[command(flatten)]
+    pub dialects: DialectArgs,
 }
 
 /// What the handshake carries.
@@ -194,11 +199,27 @@ pub fn venue(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<Ven
     if restart.is_some() && matches!(peer, Peer::Own(_)) {
         bail!("--restart-command: without a --target our own server is started, and killed by us");
     }
+    let payload_bytes = usize::try_from(config.load.payload_bytes)?;
+    let (dialect, dialect_settings) = dialect(args, config, config.load.seed, payload_bytes)?;
     let access = access(&config.target)?;
-    Ok(Venue { dialect: dialect(args, config)?, access, calibration, restart, ..Venue::new(peer) })
+    Ok(Venue { dialect, dialect_settings, access, calibration, restart, ..Venue::new(peer) })
 }
 
-/// The dialect by flag or configuration.
-pub fn dialect(args: &TargetArgs, config: &HighVolumeConfig) -> anyhow::Result<DialectKind> {
-    args.dialect.map_or_else(|| config.target.dialect.parse(), Ok).context("target.dialect")
+/// The dialect by flag or configuration, with what it is told: known to make sense before any load.
+pub fn dialect(
+    args: &TargetArgs,
+    config: &HighVolumeConfig,
+    seed: u64,
+    payload_bytes: usize,
+) -> anyhow::Result<(DialectKind, Arc<DialectSettings>)> {
+    let kind = args.dialect.map_or_else(|| config.target.dialect.parse(), Ok).context("target.dialect")?;
+    let told = args.dialects.over(&config.dialect);
+    let settings = DialectSettings::new(told, |name| std::env::var(name).ok())?;
+    match settings.dialect(kind, seed, payload_bytes) {
+        Err(error @ DialectError::PayloadTooSmall { .. }) => Err(anyhow!(error).context("--payload-bytes")),
+        other => {
+            other?;
+            Ok((kind, Arc::new(settings)))
+        }
+    }
 }

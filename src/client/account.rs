@@ -1,6 +1,7 @@
 //! The account of one client: what it has to send, what became of it, and how long that took. It outlives the
 //! WebSockets that its messages travel over.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -11,11 +12,14 @@ use crate::clock::Clock;
 use crate::dialect::{Answer, Frame, Session};
 use crate::ledger::{Class, Flight, Ledger};
 use crate::record::CoarseHistogram;
+use crate::result::{UNMATCHED_KEPT, Unmatched, UnmatchedKind};
 use crate::schedule::DueTimes;
 
 /// So many messages that came due behind a full socket are noted at once. More, and the next note finds them later than
 /// they were: a generator that cannot even count what it should send is late.
 const ATTEMPTS_PER_NOTE: usize = 16_384;
+/// So much is kept of a message that matches none: enough to tell what it is, in a few lines of a terminal.
+const VERBATIM_BYTES: usize = 200;
 
 /// How a client decides what to send.
 #[derive(Debug)]
@@ -122,13 +126,24 @@ impl<C: Clock, D: Session> Account<C, D> {
 
     /// Classifies what came, and records how long it took.
     pub(super) fn receive(&mut self, frame: Frame<'_>, received_ns: u64) {
-        let answer = self.session.decode(frame);
+        let mut next = Some(self.session.decode(frame));
+        while let Some(answer) = next {
+            self.classify(answer, frame, received_ns);
+            next = self.session.more();
+        }
+    }
+
+    #[inline]
+    fn classify(&mut self, answer: Answer, frame: Frame<'_>, received_ns: u64) {
         let queue_depth = match answer {
             Answer::Processed { sequence, lane, intact, queue_depth } => {
                 let class = self.ledger.answered(sequence, lane);
-                // What was never sent has no content to compare with.
-                if !intact && class != Class::Foreign {
+                if class == Class::Foreign {
+                    self.unmatched(UnmatchedKind::Foreign, frame, received_ns);
+                } else if !intact {
+                    // What was never sent has no content to compare with.
                     self.ledger.corrupted();
+                    self.unmatched(UnmatchedKind::Corrupted, frame, received_ns);
                 }
                 if let Class::Answered(flight) = class {
                     self.record_answer(flight, received_ns);
@@ -146,15 +161,34 @@ impl<C: Clock, D: Session> Account<C, D> {
                 Shared::<C>::note_first(&self.shared.first_backpressure_ns, received_ns);
                 Some(queue_depth)
             }
-            Answer::Foreign => return self.ledger.foreign(),
-            Answer::Corrupted => return self.ledger.corrupted(),
-            Answer::Unattributed => return self.ledger.unattributed(),
+            Answer::Foreign => {
+                self.ledger.foreign();
+                return self.unmatched(UnmatchedKind::Foreign, frame, received_ns);
+            }
+            Answer::Corrupted => {
+                self.ledger.corrupted();
+                return self.unmatched(UnmatchedKind::Corrupted, frame, received_ns);
+            }
+            Answer::Unattributed => {
+                self.ledger.unattributed();
+                return self.unmatched(UnmatchedKind::Unattributed, frame, received_ns);
+            }
             Answer::Ignored => return,
         };
         if queue_depth.is_some_and(|depth| depth > 0) && received_ns >= self.shared.start_ns {
             let mut recorder = self.shared.recorder.borrow_mut();
             let window = recorder.window_at(received_ns);
             window.queue_depth_max = window.queue_depth_max.max(queue_depth);
+        }
+    }
+
+    /// Keeps what was counted and matches no message, as it came, while there is room.
+    #[cold]
+    fn unmatched(&self, kind: UnmatchedKind, frame: Frame<'_>, received_ns: u64) {
+        let t_s = self.shared.since_start_s(received_ns);
+        let mut kept = self.shared.unmatched.borrow_mut();
+        if kept.len() < UNMATCHED_KEPT {
+            kept.push(Unmatched { t_s, connection: self.index, kind, text: verbatim(frame) });
         }
     }
 
@@ -343,8 +377,9 @@ impl<C: Clock, D: Session> Account<C, D> {
         self.note_blocked();
     }
 
-    /// The connection is open again: everything from before is sent first.
-    pub(super) fn reconnected(&mut self) {
+    /// The connection is open again, and spoken over by this session: everything from before is sent first.
+    pub(super) fn reconnected(&mut self, session: D) {
+        self.session = session;
         let now_ns = self.shared.clock.now_ns();
         self.unblocked(now_ns);
         self.resume = 0..self.ledger.next_sequence();
@@ -456,4 +491,18 @@ impl<C: Clock, D: Session> Account<C, D> {
             self.blocked.max_ns = self.blocked.max_ns.max(now_ns.saturating_sub(due_ns));
         }
     }
+}
+
+/// A frame as it came, what is beyond [`VERBATIM_BYTES`] left out; bytes that are no text are escaped.
+fn verbatim(frame: Frame<'_>) -> String {
+    let (mut text, bytes) = match frame {
+        Frame::Text(text) => (text[..text.floor_char_boundary(VERBATIM_BYTES)].to_owned(), text.len()),
+        Frame::Binary(bytes) => {
+            (bytes[..bytes.len().min(VERBATIM_BYTES)].escape_ascii().to_string(), bytes.len())
+        }
+    };
+    if bytes > VERBATIM_BYTES {
+        let _ = write!(text, "… ({bytes} bytes)");
+    }
+    text
 }

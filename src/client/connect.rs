@@ -95,6 +95,14 @@ pub enum ConnectError {
         /// What was wrong with its answer.
         cause: String,
     },
+    /// The handshake went well, and then the server would not have what the dialect begins with.
+    #[error("the server did not accept the opening of the dialect {dialect}; it said: {said}")]
+    DialectRefused {
+        /// Which dialect.
+        dialect: &'static str,
+        /// What the server said.
+        said: String,
+    },
     /// Nothing answered in time.
     #[error("no handshake within {seconds} s")]
     TimedOut {

@@ -141,8 +141,8 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         }
         let received_ns = self.ws.get_ref().read_ns();
         match message {
-            Message::Text(text) => account.receive(Frame::Text(&text), received_ns),
-            Message::Binary(bytes) => account.receive(Frame::Binary(&bytes), received_ns),
+            Message::Text(text) => self.received(account, Frame::Text(&text), received_ns)?,
+            Message::Binary(bytes) => self.received(account, Frame::Binary(&bytes), received_ns)?,
             // The WebSocket layer has queued the pong.
             Message::Ping(_) => self.flushing = true,
             Message::Pong(_) | Message::Frame(_) => {}
@@ -158,6 +158,17 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         }
         self.heard = true;
         Ok(())
+    }
+
+    #[inline]
+    fn received<D: Session>(
+        &mut self,
+        account: &mut Account<C, D>,
+        frame: Frame<'_>,
+        received_ns: u64,
+    ) -> Result<(), End> {
+        account.receive(frame, received_ns);
+        account.session.ended().map_or(Ok(()), |reason| Err(End::dropped(reason)))
     }
 
     /// Pings the peer when it is time; an error where it has been silent for too long.
@@ -185,6 +196,10 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
             account.note_blocked();
             return Ok(());
         }
+        if self.reply(account)? && self.flush(account, cx)?.is_pending() {
+            account.note_blocked();
+            return Ok(());
+        }
         for _ in 0..BATCHES_PER_POLL {
             self.fill(account)?;
             if self.batch.is_empty() {
@@ -197,6 +212,20 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// Queues what the dialect owes the peer; whether there was any.
+    #[inline]
+    fn reply<D: Session>(&mut self, account: &mut Account<C, D>) -> Result<bool, End> {
+        let mut owed = false;
+        while let Some(payload) = account.session.owed() {
+            owed = true;
+            self.queued_bytes += masked_frame_bytes(payload.len());
+            self.flushing = true;
+            let message = to_message(account.session.frame_kind(), payload)?;
+            Pin::new(&mut self.ws).start_send(message).map_err(|error| End::of(&error))?;
+        }
+        Ok(owed)
     }
 
     /// Queues what is due, up to a batch.
@@ -259,7 +288,7 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
     }
 }
 
-fn to_message(kind: FrameKind, payload: Bytes) -> Result<Message, End> {
+pub(super) fn to_message(kind: FrameKind, payload: Bytes) -> Result<Message, End> {
     match kind {
         FrameKind::Binary => Ok(Message::Binary(payload)),
         FrameKind::Text => {

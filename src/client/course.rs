@@ -108,6 +108,7 @@ impl<'a, C: Clock> Course<'a, C> {
             per_connection: summed.per_connection,
             outages: summed.outages,
             outages_not_listed: summed.outages_not_listed,
+            unmatched: summed.unmatched,
             blocked_sends: summed.blocked_sends,
             busiest_worker_cores: summed.busiest_worker_cores,
         })

@@ -1,14 +1,18 @@
-//! Opening a WebSocket: the byte stream, then the handshake over it, within a limit of time.
+//! Opening a connection: the byte stream, the handshake over it, and what the dialect says first, within a limit of time.
 
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::connect::{Connect, ConnectError};
+use super::opening::open_session;
 use super::transport::Tapped;
 use crate::clock::Clock;
+use crate::dialect::{Dialect, Identity};
 
 /// tungstenite fills its read buffer with zeros before each read, so a large one costs more than the system calls that
 /// it saves; 8 KiB is also most of what a connection weighs.
@@ -18,18 +22,20 @@ const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 /// What an answer may weigh: the largest payload, echoed with every character escaped, fits.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Opens WebSockets to the target.
+/// Opens connections to the target.
 #[derive(Debug, Clone)]
-pub(super) struct Dialer<K, C> {
+pub(super) struct Dialer<K, D, C> {
     pub(super) connect: K,
+    pub(super) dialect: D,
     pub(super) clock: C,
     /// How long opening one may take.
     pub(super) limit: Duration,
 }
 
-/// A WebSocket whose handshake is done.
-pub(super) struct Dialed<S, C> {
+/// A connection over which load may be offered.
+pub(super) struct Dialed<S, D, C> {
     pub(super) ws: WebSocketStream<Tapped<S, C>>,
+    pub(super) session: D,
     pub(super) setup: Setup,
 }
 
@@ -45,16 +51,22 @@ pub(super) struct Setup {
     pub(super) upgrade_ns: u64,
 }
 
-impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
-    /// Opens that of connection `connection`.
+impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
+    /// Opens that of the connection with this identity.
     pub(super) fn dial(
         &self,
-        connection: u32,
-    ) -> impl Future<Output = Result<Dialed<K::Stream, C>, ConnectError>> + use<K, C> {
-        let Self { connect, clock, limit } = self.clone();
-        let opening = async move {
+        identity: Identity,
+    ) -> impl Future<Output = Result<Dialed<K::Stream, D::Session, C>, ConnectError>> + use<K, D, C> {
+        let Self { connect, dialect, clock, limit } = self.clone();
+        let subprotocol = dialect.subprotocol();
+        let connection = identity.connection;
+        let shaking = async move {
             let begun_ns = clock.now_ns();
-            let request = connect.request(connection)?;
+            let mut request = connect.request(connection)?;
+            if let Some(name) = subprotocol {
+                let headers = request.headers_mut();
+                headers.entry(SEC_WEBSOCKET_PROTOCOL).or_insert(HeaderValue::from_static(name));
+            }
             let stream = connect.open().await?;
             let opened_ns = clock.now_ns();
             let tls_ns = K::tls_time(&stream).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -73,13 +85,20 @@ impl<K: Connect, C: Clock + Unpin> Dialer<K, C> {
                 tls_ns,
                 upgrade_ns: open_ns.saturating_sub(opened_ns),
             };
-            Ok(Dialed { ws, setup })
+            Ok((ws, clock, begun_ns, setup))
         };
         async move {
-            match tokio::time::timeout(limit, Box::pin(opening)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ConnectError::TimedOut { seconds: limit.as_secs_f64() }),
-            }
+            let (deadline, seconds) = (Instant::now() + limit, limit.as_secs_f64());
+            let shaken = timeout_at(deadline, Box::pin(shaking)).await;
+            let (mut ws, clock, begun_ns, setup) = shaken.unwrap_or(Err(ConnectError::TimedOut { seconds }))?;
+            let mut session = dialect.session(identity);
+            let name = dialect.name();
+            let opened = timeout_at(deadline, open_session(&mut ws, &mut session)).await;
+            let said = opened.unwrap_or_else(|_| Err(format!("nothing that opens it, within {seconds} s")));
+            said.map_err(|said| ConnectError::DialectRefused { dialect: name, said })?;
+            // What the dialect says first is part of the whole.
+            let setup = Setup { total_ns: clock.now_ns().saturating_sub(begun_ns), ..setup };
+            Ok(Dialed { ws, session, setup })
         }
     }
 }

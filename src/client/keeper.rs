@@ -10,54 +10,60 @@ use tokio_tungstenite::WebSocketStream;
 use super::account::Account;
 use super::connect::Connect;
 use super::connection::Connection;
-use super::dial::Dialer;
+use super::dial::{Dialed, Dialer};
 use super::report::End;
 use super::transport::{Tapped, Transport};
 use crate::clock::Clock;
-use crate::dialect::Session;
+use crate::dialect::{Dialect, Identity};
 use crate::retry::{Backoff, PingPolicy, RetryPolicy};
 use crate::units;
 
 /// A client under load.
-pub(super) struct Keeper<K: Connect, C: Clock + Unpin, D> {
-    account: Account<C, D>,
-    line: Line<K::Stream, C>,
+pub(super) struct Keeper<K: Connect, C: Clock + Unpin, D: Dialect> {
+    account: Account<C, D::Session>,
+    line: Line<K::Stream, D::Session, C>,
     ping: Option<PingPolicy>,
-    retry: Option<Box<Retry<K, C>>>,
+    retry: Option<Box<Retry<K, D, C>>>,
 }
 
 /// How a client gets its connection back.
-pub(super) struct Retry<K, C> {
+pub(super) struct Retry<K, D, C> {
     policy: RetryPolicy,
-    dialer: Rc<Dialer<K, C>>,
-    /// Which connection it is.
-    index: u32,
+    dialer: Rc<Dialer<K, D, C>>,
+    identity: Identity,
     backoff: Backoff,
     /// Since it lost a connection over which something had come.
     cut_off_since: Option<Instant>,
 }
 
-enum Line<S: Transport, C: Clock + Unpin> {
+enum Line<S: Transport, D, C: Clock + Unpin> {
     Up(Box<Connection<S, C>>),
-    Down { lost: End, redial: Redial<S, C> },
+    Down { lost: End, redial: Redial<S, D, C> },
 }
 
 /// Dials until it has a connection, or has to give up: then the reason.
-type Redial<S, C> = Pin<Box<dyn Future<Output = Result<Redialed<S, C>, End>>>>;
+type Redial<S, D, C> = Pin<Box<dyn Future<Output = Result<Redialed<S, D, C>, End>>>>;
 
-struct Redialed<S, C> {
+struct Redialed<S, D, C> {
     ws: WebSocketStream<Tapped<S, C>>,
+    session: D,
     /// Where it stands, should this connection come to nothing.
     backoff: Backoff,
 }
 
-impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
-    pub(super) fn new(policy: RetryPolicy, dialer: Rc<Dialer<K, C>>, index: u32, seed: u64) -> Self {
-        Self { policy, dialer, index, backoff: policy.backoff(seed), cut_off_since: None }
+impl<K: Connect, D: Dialect, C: Clock + Unpin> Retry<K, D, C> {
+    pub(super) fn new(
+        policy: RetryPolicy,
+        dialer: Rc<Dialer<K, D, C>>,
+        identity: Identity,
+        seed: u64,
+    ) -> Self {
+        Self { policy, dialer, identity, backoff: policy.backoff(seed), cut_off_since: None }
     }
 
-    fn redial(&mut self, lost: &End, was_served: bool) -> Redial<K::Stream, C> {
-        let (dialer, index, mut backoff) = (Rc::clone(&self.dialer), self.index, self.backoff.clone());
+    fn redial(&mut self, lost: &End, was_served: bool) -> Redial<K::Stream, D::Session, C> {
+        let (dialer, mut backoff) = (Rc::clone(&self.dialer), self.backoff.clone());
+        let identity = self.identity.clone();
         let since = *self.cut_off_since.get_or_insert_with(Instant::now);
         let give_up_after = self.policy.give_up_after;
         let End { refused, reason } = lost.clone();
@@ -66,18 +72,18 @@ impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
             let dialing = async {
                 loop {
                     sleep(backoff.next().unwrap_or_default()).await;
-                    match dialer.dial(index).await {
-                        Ok(dialed) => return dialed.ws,
+                    match dialer.dial(identity.clone()).await {
+                        Ok(dialed) => return dialed,
                         Err(error) => failure = Some(error.to_string()),
                     }
                 }
             };
             let Some(limit) = give_up_after else {
-                let ws = dialing.await;
-                return Ok(Redialed { ws, backoff });
+                let Dialed { ws, session, .. } = dialing.await;
+                return Ok(Redialed { ws, session, backoff });
             };
             let dialed = timeout_at(since + limit, dialing).await;
-            dialed.map(|ws| Redialed { ws, backoff }).map_err(|_| {
+            dialed.map(|Dialed { ws, session, .. }| Redialed { ws, session, backoff }).map_err(|_| {
                 let why = failure.unwrap_or(reason);
                 let reason = format!("not connected again within {}: {why}", units::span(limit));
                 End { refused: refused && !was_served, reason }
@@ -86,12 +92,12 @@ impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
     }
 }
 
-impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
+impl<K: Connect, C: Clock + Unpin, D: Dialect> Keeper<K, C, D> {
     pub(super) fn new(
-        account: Account<C, D>,
+        account: Account<C, D::Session>,
         ws: WebSocketStream<Tapped<K::Stream, C>>,
         ping: Option<PingPolicy>,
-        retry: Option<Retry<K, C>>,
+        retry: Option<Retry<K, D, C>>,
     ) -> Self {
         Self {
             account,
@@ -147,12 +153,12 @@ impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
         self.line = Line::Down { lost: end, redial };
     }
 
-    fn reconnected(&mut self, redialed: Redialed<K::Stream, C>) {
+    fn reconnected(&mut self, redialed: Redialed<K::Stream, D::Session, C>) {
         if let Some(retry) = &mut self.retry {
             retry.backoff = redialed.backoff;
         }
         self.line = Line::Up(Box::new(Connection::new(redialed.ws, self.ping)));
-        self.account.reconnected();
+        self.account.reconnected(redialed.session);
     }
 
     /// It ended before the load did.
@@ -162,7 +168,10 @@ impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
     }
 }
 
-impl<K: Connect, C: Clock + Unpin, D: Session + Unpin> Future for Keeper<K, C, D> {
+impl<K: Connect, C: Clock + Unpin, D: Dialect> Future for Keeper<K, C, D>
+where
+    D::Session: Unpin,
+{
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

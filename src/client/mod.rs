@@ -12,6 +12,7 @@ mod course;
 mod dial;
 mod in_flight;
 mod keeper;
+mod opening;
 mod outages;
 mod pulse;
 mod report;
@@ -43,6 +44,7 @@ use crate::pacer::Sleeper;
 use crate::record::{LatencyHistogram, Window, WindowSummary};
 use crate::result::{
     BlockedSends, ConnectionCounts, ConnectionSummary, LatencyMeasurement, MessageCounts, Moments, Outage,
+    Unmatched,
 };
 use crate::workload::Workload;
 
@@ -159,6 +161,8 @@ pub struct LoadMeasurement {
     pub outages: Vec<Outage>,
     /// How many more there were.
     pub outages_not_listed: u64,
+    /// The first messages that matched nothing that was asked, at most [`UNMATCHED_KEPT`](crate::result::UNMATCHED_KEPT).
+    pub unmatched: Vec<Unmatched>,
     /// Sends that waited for a full socket, or for a connection.
     pub blocked_sends: BlockedSends,
     /// CPU of the busiest worker's thread while the rate was held ÷ that time, in cores.

@@ -12,7 +12,7 @@ use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
-use crate::result::Moments;
+use crate::result::{Moments, Unmatched};
 use crate::workload::Workload;
 
 /// After the end of the load, answers count as achieved for so long (`achieved_rate`).
@@ -68,6 +68,8 @@ pub(super) struct Shared<C> {
     pub(super) encode: RefCell<BytesMut>,
     /// Cuts of connections that are opened again.
     pub(super) outages: RefCell<OutageLog>,
+    /// The first messages that matched nothing that was asked.
+    pub(super) unmatched: RefCell<Vec<Unmatched>>,
 }
 
 impl<C: Clock> Shared<C> {
@@ -102,6 +104,7 @@ impl<C: Clock> Shared<C> {
             recorder: RefCell::new(recorder),
             encode: RefCell::default(),
             outages: RefCell::default(),
+            unmatched: RefCell::default(),
         }
     }
 

@@ -8,7 +8,9 @@ use super::report::{ConnectionReport, count_reason};
 use super::worker::WorkerReport;
 use crate::ledger::{Counts, MISSING_KEPT};
 use crate::record::CoarseHistogram;
-use crate::result::{BlockedSends, ConnectionCounts, ConnectionSummary, MessageCounts, Moments, Outage};
+use crate::result::{
+    BlockedSends, ConnectionCounts, ConnectionSummary, MessageCounts, Moments, Outage, Unmatched,
+};
 use crate::workload::Workload;
 
 /// The reports of all workers in one.
@@ -20,6 +22,7 @@ pub(super) struct Summed {
     pub(super) per_connection: Vec<ConnectionSummary>,
     pub(super) outages: Vec<Outage>,
     pub(super) outages_not_listed: u64,
+    pub(super) unmatched: Vec<Unmatched>,
     pub(super) blocked_sends: BlockedSends,
     pub(super) busiest_worker_cores: Option<f64>,
 }
@@ -43,6 +46,7 @@ impl Summed {
             per_connection: Vec::new(),
             outages: Vec::new(),
             outages_not_listed: 0,
+            unmatched: Vec::new(),
             blocked_sends: BlockedSends::default(),
             busiest_worker_cores,
         };
@@ -50,7 +54,9 @@ impl Summed {
         for report in reports {
             by_index.extend(report.connections.into_iter().map(|connection| (connection.index, connection)));
             summed.add_outages(report.outages);
+            summed.unmatched.extend(report.unmatched);
         }
+        Unmatched::keep_first(&mut summed.unmatched);
         summed.outages_not_listed += Outage::keep_first(&mut summed.outages);
         for index in workload.shard_connections() {
             match by_index.remove(&index) {

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
 use crate::pacer::{PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
-use crate::result::Moments;
+use crate::result::{Moments, Unmatched};
 use crate::schedule::{Timeline, mix};
 use crate::workload::Workload;
 
@@ -102,6 +102,7 @@ impl SetupTimes {
 pub(super) struct WorkerReport {
     pub(super) connections: Vec<ConnectionReport>,
     pub(super) outages: OutageLog,
+    pub(super) unmatched: Vec<Unmatched>,
     pub(super) achieved: u64,
     pub(super) moments: Moments,
     /// When load really ended, on the run's clock.
@@ -134,16 +135,17 @@ pub(super) struct Plan<K, D, C> {
     pub(super) in_flight: Option<Arc<InFlight>>,
 }
 
-/// A connection whose handshake is done.
-struct Open<S, C> {
+/// A connection over which load may be offered.
+struct Open<S, D, C> {
     index: u32,
     ws: WebSocketStream<Tapped<S, C>>,
+    session: D,
     setup: Setup,
 }
 
 /// Connections that are open and wait for the load.
-pub(super) struct Ready<S, C> {
-    open: Vec<Open<S, C>>,
+pub(super) struct Ready<S, D, C> {
+    open: Vec<Open<S, D, C>>,
 }
 
 impl<K: Connect, D: Dialect, C: Clock + Unpin> Plan<K, D, C>
@@ -151,7 +153,7 @@ where
     D::Session: Unpin,
 {
     /// Opens this worker's connections, spread over the ramp-up.
-    pub(super) async fn open(&mut self) -> (Ready<K::Stream, C>, Opened) {
+    pub(super) async fn open(&mut self) -> (Ready<K::Stream, D::Session, C>, Opened) {
         let mut opened = Opened::default();
         let mut open = Vec::with_capacity(self.connections.len());
         let begun_ns = self.clock.now_ns();
@@ -194,7 +196,7 @@ where
     /// Offers the load on the open connections, and reports when all is over. Must run where `spawn_local` works.
     pub(super) async fn load(
         &mut self,
-        ready: Ready<K::Stream, C>,
+        ready: Ready<K::Stream, D::Session, C>,
         start: Start,
     ) -> std::io::Result<WorkerReport> {
         let Start { start_ns, recorder } = start;
@@ -206,9 +208,9 @@ where
         let mut tasks = Vec::with_capacity(slots.len());
         let schedule = self.workload.schedule();
         let dialer = Rc::new(self.dialer());
-        for (Open { index, ws, .. }, slot) in ready.open.into_iter().zip(&slots) {
-            let client_id = format!("{}-{}-{index}", self.run_id, self.workload.shard.index);
-            let identity = Identity { client_id: client_id.clone(), connection: index };
+        for (Open { index, ws, session, .. }, slot) in ready.open.into_iter().zip(&slots) {
+            let identity = self.identity(index);
+            let client_id = identity.client_id.clone();
             let pace = match schedule {
                 Some(schedule) => {
                     timeline.push(schedule.due_times(index));
@@ -216,14 +218,14 @@ where
                 }
                 None => Pace::Closed { window: self.workload.window },
             };
-            let session = self.dialect.session(identity);
             let parts = Parts { index, client_id, session, pace, slot: Rc::clone(slot) };
             let account = Account::new(Rc::clone(&shared), parts);
             let retry = self.workload.retry.map(|policy| {
                 let seed = mix(self.workload.seed ^ BACKOFF_STREAM, u64::from(index));
-                Retry::new(policy, Rc::clone(&dialer), index, seed)
+                Retry::new(policy, Rc::clone(&dialer), identity, seed)
             });
-            tasks.push(tokio::task::spawn_local(Keeper::new(account, ws, self.workload.ping, retry)));
+            let keeper = Keeper::<K, C, D>::new(account, ws, self.workload.ping, retry);
+            tasks.push(tokio::task::spawn_local(keeper));
         }
         let answer_timeout_ns = shared.answer_timeout_ns;
         let mut conductor = Conductor {
@@ -246,11 +248,11 @@ where
         let mut connections: Vec<ConnectionReport> =
             slots.iter().filter_map(|slot| slot.take_report()).collect();
         connections.iter_mut().for_each(|report| count_rest(report, &shared));
-        let outages = shared.outages.take();
+        let (outages, unmatched) = (shared.outages.take(), shared.unmatched.take());
         let (achieved, ended_ns) = (shared.achieved.get(), shared.end_ns.get());
         shared.recorder.borrow_mut().finish();
         let moments = shared.moments();
-        Ok(WorkerReport { connections, outages, achieved, moments, ended_ns, cpu_s })
+        Ok(WorkerReport { connections, outages, unmatched, achieved, moments, ended_ns, cpu_s })
     }
 
     /// Lets every connection hand in its report and say goodbye.
@@ -279,19 +281,27 @@ where
     fn handshake(
         &self,
         index: u32,
-    ) -> impl Future<Output = Result<Open<K::Stream, C>, (u32, ConnectError)>> + use<K, D, C> {
-        let dialing = self.dialer().dial(index);
+    ) -> impl Future<Output = Result<Open<K::Stream, D::Session, C>, (u32, ConnectError)>> + use<K, D, C>
+    {
+        let dialing = self.dialer().dial(self.identity(index));
         async move {
             match dialing.await {
-                Ok(Dialed { ws, setup }) => Ok(Open { index, ws, setup }),
+                Ok(Dialed { ws, session, setup }) => Ok(Open { index, ws, session, setup }),
                 Err(error) => Err((index, error)),
             }
         }
     }
 
-    fn dialer(&self) -> Dialer<K, C> {
+    /// Who connection `index` is.
+    fn identity(&self, index: u32) -> Identity {
+        let client_id = format!("{}-{}-{index}", self.run_id, self.workload.shard.index);
+        Identity { client_id, connection: index }
+    }
+
+    fn dialer(&self) -> Dialer<K, D, C> {
         let limit = self.workload.connect_timeout;
-        Dialer { connect: self.connect.clone(), clock: self.clock.clone(), limit }
+        let (connect, dialect) = (self.connect.clone(), self.dialect.clone());
+        Dialer { connect, dialect, clock: self.clock.clone(), limit }
     }
 }
 
@@ -309,7 +319,11 @@ async fn next_unless_ended<F: Future>(
 }
 
 impl Opened {
-    fn add<S, C>(&mut self, outcome: Result<Open<S, C>, (u32, ConnectError)>, open: &mut Vec<Open<S, C>>) {
+    fn add<S, D, C>(
+        &mut self,
+        outcome: Result<Open<S, D, C>, (u32, ConnectError)>,
+        open: &mut Vec<Open<S, D, C>>,
+    ) {
         match outcome {
             Ok(connection) => {
                 self.setup.record(connection.setup);

@@ -150,7 +150,9 @@ pub(super) fn is_secret(key: &str, value: &Value) -> bool {
     }
     // The settings of the case of that name are none.
     let key = key.strip_prefix("auth.").unwrap_or(key);
-    ["token", "secret", "password", "auth", "key"].iter().any(|word| key.to_lowercase().contains(word))
+    ["token", "secret", "password", "auth", "key", "login"]
+        .iter()
+        .any(|word| key.to_lowercase().contains(word))
         && value.as_str() != Some("")
 }
 

@@ -180,7 +180,8 @@ impl Layers {
             self.set(key, value, Origin::Environment(name.clone()))?;
         }
         // Only now is it known which variable holds the token: it is no setting, whatever its name.
-        match unknown.into_iter().find(|name| self.config.target.token_env.as_ref() != Some(*name)) {
+        let secrets = [&self.config.target.token_env, &self.config.dialect.password_env];
+        match unknown.into_iter().find(|&name| !secrets.contains(&&Some(name.clone()))) {
             None => Ok(()),
             Some(name) => Err(ConfigError::UnknownKey {
                 origin: Origin::Environment(name.clone()),

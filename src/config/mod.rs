@@ -15,6 +15,7 @@
 
 mod cases;
 mod check;
+mod dialect;
 mod error;
 mod limits;
 mod load;
@@ -33,6 +34,9 @@ pub use cases::{
     ConnectionScalingLimits, DeliveryConfig, DeliveryLimits, LatencyConfig, LatencyLimits, MemoryConfig,
     MemoryLimits, OrderingConfig, PeakConfig, RateScalingConfig, RateScalingLimits, RecoveryConfig,
     RecoveryLimits,
+};
+pub use dialect::{
+    DialectConfig, EchoConfig, EchoFrames, JsonConfig, MqttConfig, NatsConfig, SocketioConfig, StompConfig,
 };
 pub use error::{ConfigError, Contradiction, Origin, Setting};
 pub use limits::{GuardConfig, Limits, LoadConfig, TargetConfig};
@@ -72,6 +76,8 @@ pub struct HighVolumeConfig {
     pub target: TargetConfig,
     /// What no run goes beyond.
     pub guard: GuardConfig,
+    /// The dialects, where there is a choice.
+    pub dialect: DialectConfig,
     /// The load where nothing else is said.
     pub load: LoadConfig,
     /// Limits that cases share.
@@ -121,6 +127,7 @@ impl HighVolumeConfig {
             connections: vec![1, 10, 50, 100, 250, 500],
             target: TargetConfig::default(),
             guard: GuardConfig::default(),
+            dialect: DialectConfig::default(),
             load: LoadConfig::default(),
             limits: Limits::default(),
             rate_scaling: RateScalingConfig::default(),

@@ -126,11 +126,13 @@ fn another(key: &str, value: &Value) -> Option<String> {
                 let longer = crate::units::parse_duration(text).unwrap() + Duration::from_millis(1);
                 text::exact_duration(longer)
             }
+            Err(_) if key == "dialect.echo.frames" => "binary".to_owned(),
             Err(_) if key == "load.arrival" => "poisson".to_owned(),
             Err(_) if key == "load.pacer" => "coalesce=1ms".to_owned(),
             Err(_) if key == "target.url" => "ws://localhost:1".to_owned(),
             Err(_) => "OTHER".to_owned(),
         },
+        Value::Boolean(yes) => (!yes).to_string(),
         Value::Array(_) => "1,250".to_owned(),
         other => panic!("{key} has no test value for {other}"),
     })
@@ -170,6 +172,9 @@ fn a_value_that_makes_no_sense_is_refused_with_file_key_and_value() {
         ("profile", "\"huge\"", "`smoke`, `quick` or `full`"),
         ("profile", "3", "`smoke`, `quick` or `full`"),
         ("target.dialect", "\"\"", "must not be empty"),
+        ("dialect.echo.frames", "\"smoke\"", "`text` or `binary`"),
+        ("dialect.fan_out", "0", "above 0"),
+        ("dialect.mqtt.qos", "-1", "expected u8"),
         ("target.url", "\"http://localhost\"", "ws:// or wss://"),
         ("target.url", "\"ws:///ws\"", "no host"),
         ("load", "5", "expected the section [load]"),

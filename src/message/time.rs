@@ -34,7 +34,7 @@ impl WallTime {
     }
 
     /// Appends the time as seconds with 6 decimals; what is below the microsecond is cut off.
-    pub(super) fn encode(self, out: &mut BytesMut) {
+    pub(crate) fn encode(self, out: &mut BytesMut) {
         const NS_PER_S: u64 = 1_000_000_000;
         out.extend_from_slice(itoa::Buffer::new().format(self.0 / NS_PER_S).as_bytes());
         // A leading 1, which is cut off, keeps the zeros behind it.

@@ -18,6 +18,8 @@ pub fn summary(results: &LoadTestResults) -> String {
     verdict(&mut out, results);
     offered(&mut out, results);
     counts(&mut out, results);
+    fan_out(&mut out, results);
+    unmatched(&mut out, results);
     latencies(&mut out, results);
     resources(&mut out, results);
     out
@@ -166,17 +168,45 @@ fn counts(out: &mut String, results: &LoadTestResults) {
     }
 }
 
+/// The copies of messages that went to several connections.
+fn fan_out(out: &mut String, results: &LoadTestResults) {
+    let Some(fan_out) = &results.fan_out else { return };
+    let _ = writeln!(
+        out,
+        "fan-out     {} of {} copies came, reach {}",
+        units::count(fan_out.received),
+        units::count(fan_out.expected),
+        fan_out.reach.map_or_else(|| "-".to_owned(), units::percent)
+    );
+}
+
+/// What the server said that nobody expected. A line a message, whatever it holds.
+fn unmatched(out: &mut String, results: &LoadTestResults) {
+    if results.unmatched.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\nmessages that match none of ours, the first {}", results.unmatched.len());
+    for seen in &results.unmatched {
+        let text = seen.text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
+        let text = if seen.text.is_empty() { "(empty)" } else { &text };
+        let (kind, connection) = (seen.kind.name(), seen.connection);
+        let _ = writeln!(out, "  {:>8.3} s  connection {connection:<4} {kind:<13} {text}", seen.t_s);
+    }
+}
+
 fn latencies(out: &mut String, results: &LoadTestResults) {
     let _ = writeln!(
         out,
         "\n{:<24}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
         "latency", "p50", "p90", "p95", "p99", "p99.9", "max"
     );
+    let skew = results.fan_out.as_ref().map_or(&None, |fan_out| &fan_out.skew_us);
     let rows = [
         ("from due", &results.latency_us),
         ("from send", &results.service_latency_us),
         ("to refusal", &results.refusal_latency_us),
         ("send lateness", &results.send_lateness_us),
+        ("fan-out skew", skew),
     ];
     for (name, measurement) in rows {
         if let Some(measurement) = measurement {

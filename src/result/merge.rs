@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::{ConnectionCounts, Cost, LoadTestResults, MessageCounts, Outage, Resources, Verdict};
+use super::{ConnectionCounts, Cost, LoadTestResults, MessageCounts, Outage, Resources, Unmatched, Verdict};
 use crate::ledger::MISSING_KEPT;
 use crate::record::WindowSummary;
 use crate::workload::Shard;
@@ -111,6 +111,8 @@ impl LoadTestResults {
         self.per_connection.sort_by_key(|connection| connection.connection);
         self.outages.extend(other.outages);
         self.outages_not_listed += other.outages_not_listed + Outage::keep_first(&mut self.outages);
+        self.unmatched.extend(other.unmatched);
+        Unmatched::keep_first(&mut self.unmatched);
         // What may have kept either generator back still counts; sums over machines say nothing.
         let most = |a: Option<f64>, b: Option<f64>| if b > a { b } else { a };
         let (mine, others) = (&mut self.resources, &other.resources);
@@ -122,6 +124,8 @@ impl LoadTestResults {
             ..Resources::default()
         };
         self.cost = Cost::default();
+        // Groups are of one process.
+        self.fan_out = None;
         // Another machine's generator is another.
         self.calibration = None;
     }

@@ -23,13 +23,13 @@ use crate::client::{
     Observer, Stop, TcpConnect,
 };
 use crate::clock::unix_now_ns;
-use crate::dialect::{Dialect, DialectError, DialectKind, Echo, Floodline, RequestKind};
+use crate::dialect::{Dialect, DialectError, DialectKind, DialectSettings, Floodline, RequestKind};
 use crate::environment::Environment;
 use crate::limits::{LimitError, ensure_open_files};
 use crate::message::Priority;
 use crate::result::calibration::Calibration;
 use crate::result::{
-    Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, TlsSummary, Verdict,
+    Cost, FanOut, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, TlsSummary, Verdict,
     WorkloadSummary,
 };
 use crate::sampler::{DEFAULT_PERIOD, SampleSeries, Sampler, SamplerError};
@@ -66,6 +66,8 @@ pub struct LoadPlan {
     pub peer: Peer,
     /// In which dialect.
     pub dialect: DialectKind,
+    /// What that dialect needs to be told.
+    pub dialect_settings: Arc<DialectSettings>,
     /// Which request is sent, in the dialect `floodline`.
     pub request: RequestKind,
     /// With which priority, in the dialect `floodline`; `None` names none.
@@ -94,6 +96,7 @@ impl LoadPlan {
             workload,
             peer,
             dialect: DialectKind::default(),
+            dialect_settings: Arc::default(),
             request: RequestKind::default(),
             priority: None,
             access: Access::default(),
@@ -178,6 +181,10 @@ fn reach(
     stop: &Stop,
     observer: &mut dyn Observer,
 ) -> Result<LoadTestResults, RunError> {
+    let target = match plan.dialect.default_path() {
+        Some(path) => target.clone().or_path(path),
+        None => target.clone(),
+    };
     let connect = match plan.via {
         Some(address) => TcpConnect::via(address, target.clone(), plan.access.clone())?,
         None => TcpConnect::new(target.clone(), plan.access.clone())?,
@@ -189,8 +196,8 @@ fn reach(
             let dialect = Floodline::new(seed, payload_bytes, plan.request, plan.priority);
             offer(plan, workload, connect, dialect, server_pid, stop, observer)
         }
-        DialectKind::Echo => {
-            let dialect = Echo::new(seed, payload_bytes)?;
+        other => {
+            let dialect = plan.dialect_settings.dialect(other, seed, payload_bytes)?;
             offer(plan, workload, connect, dialect, server_pid, stop, observer)
         }
     }?;
@@ -220,7 +227,8 @@ where
     D::Session: Unpin,
 {
     let summary = summary_of(plan, &workload);
-    let shard = workload.shard;
+    let (shard, connections) = (workload.shard, workload.connections);
+    let spoken = dialect.clone();
     let mut client = HighVolumeThroughputClient::new(workload, connect, dialect);
     if let Some(workers) = plan.workers {
         client = client.workers(workers);
@@ -241,6 +249,15 @@ where
     series.samples.iter_mut().for_each(|sample| sample.t_s -= before_s);
     let mut results = gather(summary, shard, measured, series);
     results.calibration.clone_from(&plan.calibration);
+    results.fan_out = spoken.fan_out().map(|counts| {
+        let per_connection = results.per_connection.iter();
+        let copies = per_connection.map(|sender| {
+            let first = sender.connection / counts.subscribers * counts.subscribers;
+            let group = counts.subscribers.min(connections.saturating_sub(first));
+            sender.counts.sent * u64::from(group)
+        });
+        FanOut::new(counts.subscribers, copies.sum(), counts.received, counts.repeated, &counts.skew)
+    });
     Ok(results)
 }
 
@@ -329,6 +346,7 @@ fn gather(
         },
         moments: measured.moments,
         messages: measured.messages,
+        fan_out: None,
         latency_us: None,
         service_latency_us: None,
         send_lateness_us: None,
@@ -345,6 +363,7 @@ fn gather(
         per_connection: measured.per_connection,
         outages: measured.outages,
         outages_not_listed: measured.outages_not_listed,
+        unmatched: measured.unmatched,
         resources: Resources {
             client: Some(summary.client),
             server: summary.server,

@@ -4,6 +4,7 @@
 //! asked for. Judging the evidence is the case's business.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::allocator;
 use crate::analysis::search::SearchError;
 use crate::client::{Access, Observer, Stop};
 use crate::clock::unix_now_ns;
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectKind, DialectSettings};
 use crate::message::PerformanceStats;
 use crate::proxy::ProxyError;
 use crate::result::LoadTestResults;
@@ -88,6 +89,8 @@ pub struct Venue {
     pub peer: Peer,
     /// In which dialect.
     pub dialect: DialectKind,
+    /// What that dialect needs to be told.
+    pub dialect_settings: Arc<DialectSettings>,
     /// How the target is reached: whom it trusts, what the handshake carries.
     pub access: Access,
     /// What the generator can do, where that is known.
@@ -103,6 +106,7 @@ impl Venue {
         Self {
             peer,
             dialect: DialectKind::default(),
+            dialect_settings: Arc::default(),
             access: Access::default(),
             calibration: None,
             restart: None,
@@ -373,6 +377,7 @@ impl Stage<'_> {
         let plan = LoadPlan {
             dialect: self.venue.dialect,
             access: self.host.access(),
+            dialect_settings: Arc::clone(&self.venue.dialect_settings),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload.clone(), peer)
         };

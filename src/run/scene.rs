@@ -330,6 +330,7 @@ impl Stage<'_> {
         let peer = Peer::At { target: self.host.target(), pid: self.host.pid() };
         let plan = LoadPlan {
             dialect: self.venue.dialect,
+            dialect_settings: Arc::clone(&self.venue.dialect_settings),
             request: load.request,
             priority: load.priority,
             access: self.host.access(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, under};
 use crate::config::Limits;
-use crate::result::{ConnectionSummary, CriterionOutcome, LoadTestResults, Verdict};
+use crate::result::{ConnectionSummary, CriterionOutcome, FanOut, LoadTestResults, Verdict};
 use crate::units::{self, UnitError, parse_duration};
 
 /// A limit on one percentile of the latency, such as `p99=500ms`.
@@ -67,6 +67,7 @@ pub fn judge(results: &mut LoadTestResults, limits: &Limits, latencies: &[Latenc
     if results.workload.rate.is_some() || results.throughput.offered_rate.is_some() {
         criteria.push(achieved_rate(results, limits));
     }
+    criteria.extend(results.fan_out.as_ref().map(reach));
     criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
     conclude(results, criteria);
 }
@@ -225,6 +226,14 @@ pub(super) fn without_a_word(results: &LoadTestResults) -> CriterionOutcome {
     none_of("unanswered", messages.due.saturating_sub(told), [which])
 }
 
+/// Every copy of every message came, where each goes to several connections.
+fn reach(fan_out: &FanOut) -> CriterionOutcome {
+    let measured = fan_out.reach.map_or_else(|| "none".to_owned(), units::percent);
+    let FanOut { expected, received, .. } = *fan_out;
+    let came = format!("{} of {} copies came", units::count(received), units::count(expected));
+    counted("reach", units::percent(1.0), measured, received == expected, [came])
+}
+
 /// Achieved against offered, of a load that is an open loop: one that says not what it offered does not pass.
 pub(super) fn achieved_rate(results: &LoadTestResults, limits: &Limits) -> CriterionOutcome {
     let (name, least) = ("achieved_rate", units::percent(limits.achieved_ratio));
@@ -344,6 +353,16 @@ mod tests {
         assert_eq!(drained(|r| r.messages.counts.refused = 1), (String::new(), Verdict::Pass));
         assert_eq!(drained(|r| r.messages.unsent = 1), ("unanswered".to_owned(), Verdict::Fail));
         assert_eq!(drained(|r| r.messages.counts.lost = 1), ("lost unanswered".to_owned(), Verdict::Fail));
+    }
+
+    #[test]
+    fn a_copy_that_did_not_come_fails_the_reach_alone() {
+        let fanned = |received| {
+            let skew = crate::record::LatencyHistogram::default();
+            judged(|results| results.fan_out = Some(FanOut::new(4, 40_000, received, 0, &skew)), &[])
+        };
+        assert_eq!(fanned(40_000).verdict, Verdict::Pass);
+        assert_eq!(failed(&fanned(39_999)), ["reach"]);
     }
 
     #[test]

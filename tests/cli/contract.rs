@@ -57,6 +57,8 @@ const RUN: &[Field] = &[
     ("/messages/corrupted", INTEGER),
     ("/messages/unattributed", INTEGER),
     ("/messages/missing_ids", ARRAY),
+    ("/unmatched", ARRAY),
+    ("/fan_out", OBJECT_OR_NULL),
     ("/latency_us", OBJECT_OR_NULL),
     ("/service_latency_us", OBJECT_OR_NULL),
     ("/send_lateness_us", OBJECT_OR_NULL),

@@ -4,8 +4,10 @@
 #![cfg(unix)]
 
 mod access;
+mod brokers;
 mod cases;
 mod contract;
+mod dialects;
 mod faults;
 mod interrupt;
 mod load;

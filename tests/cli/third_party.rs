@@ -72,7 +72,7 @@ fn is_served(client: Option<Command>, address: fn(&str) -> &str) {
 }
 
 /// Runs a file of `tests/peers` in Python, where that is possible.
-fn python(file: &str) -> Option<Command> {
+pub fn python(file: &str) -> Option<Command> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let python = or_skip(PYTHON.get_or_init(find_python), file)?;
     let mut command = Command::new(python);
@@ -81,7 +81,7 @@ fn python(file: &str) -> Option<Command> {
 }
 
 /// Runs a file of `tests/peers` in Node, where that is possible.
-fn node(file: &str) -> Option<Command> {
+pub fn node(file: &str) -> Option<Command> {
     static MODULES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let modules = or_skip(MODULES.get_or_init(find_modules), file)?;
     let mut command = Command::new("node");
@@ -113,12 +113,12 @@ fn find_python() -> Result<PathBuf, String> {
     if has_packages(&own) { Ok(own) } else { Err("what was installed cannot be imported".into()) }
 }
 
-/// Where Node finds the package: under the target directory.
+/// Where Node finds the packages: under the target directory.
 fn find_modules() -> Result<PathBuf, String> {
     succeeds(Command::new("node").arg("--version"))?;
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
     let modules = directory.join("node_modules");
-    if !modules.join("ws").is_dir() {
+    if !(modules.join("ws").is_dir() && modules.join("socket.io").is_dir()) {
         install("node", &directory)?;
     }
     Ok(modules)

@@ -315,6 +315,7 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             },
             peer: RunPeer::At { target: target(server.address()), pid: None },
             dialect: DialectKind::Floodline,
+            dialect_settings: Arc::default(),
             request: RequestKind::default(),
             priority: None,
             access: Access::default(),

@@ -1,5 +1,6 @@
 //! Peers that are slow or silent: their time must show as theirs, from due to answer, and never as the generator's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use floodline::client::{Access, Stop};
@@ -135,6 +136,7 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             },
             peer: RunPeer::At { target: target(server.address()), pid: None },
             dialect: DialectKind::Floodline,
+            dialect_settings: Arc::default(),
             request: RequestKind::default(),
             priority: None,
             access: Access::default(),

@@ -9,6 +9,7 @@
 mod judge;
 mod step;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::reason;
@@ -233,6 +234,7 @@ impl<'a> Hunt<'a> {
         let plan = LoadPlan {
             dialect: self.venue.dialect,
             access: self.venue.access.clone(),
+            dialect_settings: Arc::clone(&self.venue.dialect_settings),
             calibration: self.venue.calibration.clone(),
             ..LoadPlan::new(workload, peer)
         };
