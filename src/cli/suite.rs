@@ -13,6 +13,7 @@ use floodline::result::PhaseRun;
 use floodline::run::plan::Venue;
 
 use super::exit::Failure;
+use super::history::Keeper;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
 
@@ -30,6 +31,9 @@ pub struct SuiteArgs {
     /// Write all results to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Append the results to this SQLite file; see floodline history
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 /// A suite that is ready to run: nothing that a flag or a file says is in doubt any more, and Ctrl-C stops it.
@@ -39,6 +43,7 @@ pub struct Suite {
     pub stop: Stop,
     pub out: Option<PathBuf>,
     pub json: Option<JsonOutput>,
+    pub keeper: Option<Keeper>,
 }
 
 impl SuiteArgs {
@@ -49,11 +54,12 @@ impl SuiteArgs {
             .map_err(Failure::usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
         let (json, stop) = outputs(self.json.as_deref())?;
+        let keeper = Keeper::open(self.history.as_deref())?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;
         }
-        Ok(Suite { config, venue, stop, out: self.out, json })
+        Ok(Suite { config, venue, stop, out: self.out, json, keeper })
     }
 }
 

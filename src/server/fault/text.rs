@@ -97,6 +97,7 @@ const FORMS: &[&str] = &[
     "deaf-after-loss=DURATION",
     "half-close=NTH,at=DURATION",
     "silent-connection=NTH,at=DURATION",
+    "burn-cpu=SHARE",
     "leak=SIZE",
     "grow=SIZE",
     "grow=SIZE,after=N",
@@ -164,6 +165,7 @@ impl FromStr for ServerFault {
             ("silent-connection", &[nth, at]) => {
                 Self::SilentConnection { nth: number("silent-connection", nth)?, at: time("at", at)? }
             }
+            ("burn-cpu", &[share]) => Self::BurnCpu { share: decimal("burn-cpu", share)? },
             ("leak", &[bytes]) => Self::Leak { bytes: size("leak", bytes)? },
             ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)?, after: 1 },
             ("grow", &[bytes, after]) => {
@@ -257,6 +259,7 @@ mod tests {
             ("deaf-after-loss=1s", ServerFault::DeafAfterLoss { duration: second }),
             ("half-close=3,at=1s", ServerFault::HalfClose { nth: 3, at: second }),
             ("silent-connection=3,at=1s", ServerFault::SilentConnection { nth: 3, at: second }),
+            ("burn-cpu=0.05", ServerFault::BurnCpu { share: 0.05 }),
             ("leak=100B", ServerFault::Leak { bytes: 100 }),
             ("grow=2KiB", ServerFault::Grow { bytes: 2_048, after: 1 }),
             ("grow=2KiB,after=9", ServerFault::Grow { bytes: 2_048, after: 9 }),
