@@ -11,8 +11,8 @@
 //! |---|---|
 //! | 8 | the command: `main.rs` and `cli/`, one file a subcommand · [`bench`](mod@bench): the Criterion glue · [`harness`]: other people's servers, in their own tests and benches |
 //! | 7 | [`selftest`]: the proof that every check can fail |
-//! | 6 | [`scenario`]: what must hold · [`calibration`]: what the generator itself can do |
-//! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines |
+//! | 6 | [`scenario`]: what must hold · [`calibration`]: what the generator itself can do · [`compare`]: two against each other |
+//! | 5 | [`run`]: one load from start to result · [`report`]: a result for people and for machines · [`history`]: results kept from run to run |
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
 //! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
 //! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] · [`retry`] |
@@ -25,11 +25,13 @@ pub mod bench;
 pub mod calibration;
 pub mod client;
 pub mod clock;
+pub mod compare;
 pub mod config;
 pub mod dialect;
 pub mod environment;
 pub mod fault;
 pub mod harness;
+pub mod history;
 pub mod ledger;
 pub mod limits;
 pub mod message;

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         cli::Command::Proxy(args) => cli::proxy::run(&args),
         cli::Command::Merge(args) => cli::merge::run(&args),
         cli::Command::Report(args) => cli::report::run(&args),
+        cli::Command::Compare(args) => cli::compare::run(&args),
+        cli::Command::History(args) => cli::history::run(&args),
         cli::Command::Calibrate(args) => cli::calibrate::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
         cli::Command::List => cli::list::run(),

@@ -3,6 +3,7 @@
 //! Results of several shards merge into one ([`LoadTestResults::merge`]), because they carry their histograms.
 
 pub mod calibration;
+pub mod compare;
 mod fan_out;
 mod hdr_base64;
 mod merge;

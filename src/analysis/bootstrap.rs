@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::interval::{Confidence, Interval};
 use super::normal;
+use super::paired::hodges_lehmann;
 use super::spread::{SampleError, check_finite, mean_of, median_in_place};
 
 /// How the interval is read off the resampled figures.
@@ -62,8 +63,8 @@ pub enum BootstrapError {
     /// The repeats are too few or not finite.
     #[error(transparent)]
     Sample(#[from] SampleError),
-    /// A ratio needs values above 0 below the line.
-    #[error("divisor {index} is {value}; a ratio needs divisors above 0")]
+    /// A ratio needs values above 0.
+    #[error("value {index} is {value}; a ratio needs values above 0")]
     NoDivisor {
         /// Its place, from 0.
         index: usize,
@@ -92,6 +93,14 @@ impl Bootstrap {
     /// As for [`Bootstrap::mean`].
     pub fn median(&self, values: &[f64]) -> Result<Estimate, BootstrapError> {
         self.estimate(&[values], median_in_place)
+    }
+
+    /// The Hodges–Lehmann estimate of `values` and its interval ([`paired::hodges_lehmann`](super::paired::hodges_lehmann)).
+    ///
+    /// # Errors
+    /// As for [`Bootstrap::mean`].
+    pub fn hodges_lehmann(&self, values: &[f64]) -> Result<Estimate, BootstrapError> {
+        self.estimate(&[values], |values| hodges_lehmann(values))
     }
 
     /// The mean of `numerators` over the mean of `denominators`, two independent samples: after against before. Without a unit.

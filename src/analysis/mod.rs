@@ -12,13 +12,17 @@
 //! | How steady is it, how fair? | [`spread`] |
 //! | When was it back to normal, and when did it leap? | [`recovery`] |
 //! | What did the slowest see, the lost included? | [`percentile`] |
+//! | When did a series of runs move to another level? | [`change_point`] |
 //! | How sure is a figure from a few repeats? | [`bootstrap`] |
+//! | What changed between two that were measured in turn, and would noise do as much? | [`paired`] |
 
 pub mod bootstrap;
+pub mod change_point;
 pub mod fit;
 mod interval;
 pub mod knee;
 mod normal;
+pub mod paired;
 pub mod percentile;
 pub mod recovery;
 pub mod search;
@@ -27,9 +31,11 @@ pub mod trend;
 pub mod usl;
 
 pub use bootstrap::{Bootstrap, Estimate, Method};
+pub use change_point::ChangePoint;
 pub use fit::Line;
 pub use interval::{Confidence, Interval};
 pub use knee::{Knee, RateStep};
+pub use paired::PairedRatio;
 pub use percentile::Percentile;
 pub use recovery::{Band, Recovery, SeriesStep, Spike};
 pub use search::{RateSearch, SearchRange, TryOutcome};

@@ -21,7 +21,7 @@ const SCHEMA: &str = "floodline.calibrations/1";
 
 /// A calibration could not be kept.
 #[derive(Debug, Error)]
-#[error("cannot keep the calibration in {path}: {cause}", path = path.display())]
+#[error("cannot keep what was measured in {path}: {cause}", path = path.display())]
 pub struct CacheError {
     /// Where.
     pub path: PathBuf,
@@ -59,20 +59,10 @@ impl CalibrationCache {
         Self { path: directory.join(FILE) }
     }
 
-    /// The user's: in `$FLOODLINE_CACHE`, else in `floodline` under `$XDG_CACHE_HOME` or `~/.cache` (XDG Base Directory
-    /// Specification), or under `%LOCALAPPDATA%`. `variable` reads the environment. `None` where it names none of them.
+    /// The user's, in [`user_directory`]. `None` where the environment names none.
     #[must_use]
     pub fn of_user(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
-        // The specification has relative paths ignored.
-        let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
-        let directory =
-            variable("FLOODLINE_CACHE").filter(|path| !path.as_os_str().is_empty()).or_else(|| {
-                let base = absolute("XDG_CACHE_HOME")
-                    .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-                    .or_else(|| absolute("LOCALAPPDATA"));
-                base.map(|base| base.join("floodline"))
-            });
-        directory.map(|directory| Self::at(&directory))
+        user_directory(variable).map(|directory| Self::at(&directory))
     }
 
     /// Where the calibrations are.
@@ -123,24 +113,41 @@ impl CalibrationCache {
         calibrations.push(calibration.clone());
         calibrations.sort_by_key(|known| std::cmp::Reverse(known.measured_at_unix_ns));
         calibrations.truncate(KEPT);
-        self.write(&Kept { schema: SCHEMA.to_owned(), calibrations })
-            .map_err(|cause| CacheError { path: self.path.clone(), cause })
+        write_whole(&self.path, &Kept { schema: SCHEMA.to_owned(), calibrations })
     }
 
     fn read(&self) -> io::Result<Vec<Calibration>> {
         let kept: Kept = serde_json::from_slice(&fs::read(&self.path)?)?;
         if kept.schema == SCHEMA { Ok(kept.calibrations) } else { Err(io::Error::other("another format")) }
     }
+}
 
-    /// Whole or not at all: whoever reads meanwhile finds the old file or the new one.
-    fn write(&self, kept: &Kept) -> io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
+/// Where the user's measurements of this machine are kept: `$FLOODLINE_CACHE`, else `floodline` under `$XDG_CACHE_HOME` or
+/// `~/.cache` (XDG Base Directory Specification), or under `%LOCALAPPDATA%`. `variable` reads the environment. `None`
+/// where it names none of them.
+#[must_use]
+pub fn user_directory(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    // The specification has relative paths ignored.
+    let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
+    variable("FLOODLINE_CACHE").filter(|path| !path.as_os_str().is_empty()).or_else(|| {
+        let base = absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .or_else(|| absolute("LOCALAPPDATA"));
+        base.map(|base| base.join("floodline"))
+    })
+}
+
+/// Writes a file whole or not at all: whoever reads meanwhile finds the old one or the new one.
+pub(crate) fn write_whole(path: &Path, kept: &impl Serialize) -> Result<(), CacheError> {
+    let write = || -> io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-        file.persist(&self.path)?;
+        file.persist(path)?;
         Ok(())
-    }
+    };
+    write().map_err(|cause| CacheError { path: path.to_owned(), cause })
 }
 
 /// The generator that `executable` is, on this machine.

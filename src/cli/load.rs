@@ -24,6 +24,7 @@ use floodline::workload::{Offered, Shard, Workload, WorkloadError};
 
 use super::calibrate;
 use super::exit::{Failure, code_of};
+use super::history::Keeper;
 use super::progress::ProgressLine;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
@@ -99,6 +100,9 @@ pub struct LoadArgs {
     /// Write the result to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Append the result to this SQLite file; see floodline history
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     // Last: the headings in the help go on to what follows.
     #[command(flatten)]
     target: TargetArgs,
@@ -113,6 +117,7 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
     let plan = plan(&args, &config).map_err(Failure::Usage)?;
     let json =
         args.json.as_deref().map(JsonOutput::open).transpose().context("--json").map_err(Failure::Usage)?;
+    let keeper = Keeper::open(args.history.as_deref())?;
     let stop = Stop::default();
     let on_signal = stop.clone();
     on_interrupt(move || on_signal.stop()).map_err(Failure::usage)?;
@@ -129,6 +134,9 @@ pub fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
         let _ = std::io::stderr().write_all(text.as_bytes());
     } else {
         std::io::stdout().write_all(text.as_bytes()).map_err(Failure::usage)?;
+    }
+    if let Some(keeper) = keeper {
+        keeper.keep(|history, commit| history.append_load(&results, commit))?;
     }
     if let Some(json) = json {
         json.write(&results).context("--json").map_err(Failure::Usage)?;

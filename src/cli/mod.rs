@@ -1,9 +1,11 @@
 //! The command line: one file a subcommand.
 
 pub mod calibrate;
+pub mod compare;
 pub mod config;
 mod dialect;
 mod exit;
+pub mod history;
 pub mod list;
 pub mod load;
 pub mod merge;
@@ -49,6 +51,10 @@ pub enum Command {
     Merge(merge::MergeArgs),
     /// Show results again, as a page for a browser
     Report(report::ReportArgs),
+    /// Say whether B is better or worse than A: two servers measured in turn, or two results
+    Compare(Box<compare::CompareArgs>),
+    /// List the runs that --history has kept, and find out where a figure changed
+    History(history::HistoryArgs),
     /// Measure what the load generator itself can do on this machine, and keep that for the results to come
     Calibrate(calibrate::CalibrateArgs),
     /// Print the effective configuration as TOML

@@ -47,6 +47,9 @@ pub fn run(args: PeakArgs) -> Result<ExitCode, Failure> {
     if let Some(out) = &suite.out {
         write(out, &found).map_err(Failure::Usage)?;
     }
+    if let Some(keeper) = suite.keeper {
+        keeper.keep(|history, commit| history.append_peak(&found, commit))?;
+    }
     if let Some(json) = suite.json {
         json.write(&found).map_err(Failure::usage)?;
     }

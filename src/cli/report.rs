@@ -50,6 +50,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     for path in &args.results {
         all.push(read(path).map_err(Failure::Usage)?);
     }
+    name_loads(&args.results, &mut all);
     let results = together(all).map_err(Failure::Usage)?;
     args.forms.write(&results).map_err(Failure::Usage)?;
     Ok(ExitCode::SUCCESS)
@@ -81,7 +82,8 @@ pub fn page(results: &TestResults) -> String {
     html::page(results, |name| scenario::by_name(name).map(|case| case.question))
 }
 
-fn read(path: &Path) -> anyhow::Result<TestResults> {
+/// A result of test, peak or load, as that of a test.
+pub fn read(path: &Path) -> anyhow::Result<TestResults> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{name}"))?;
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{name} is no JSON"))?;
@@ -96,6 +98,23 @@ fn read(path: &Path) -> anyhow::Result<TestResults> {
     };
     read.with_context(|| format!("{name} is no {schema}"))
 }
+
+/// Of several single loads, each is called what its file is: they would all be `load`.
+fn name_loads(paths: &[PathBuf], all: &mut [TestResults]) {
+    let loads = all.iter().filter(|results| results.profile == LOAD).count();
+    if loads < 2 {
+        return;
+    }
+    for (path, results) in paths.iter().zip(all.iter_mut()).filter(|(_, results)| results.profile == LOAD) {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        for (case, stem) in results.cases.iter_mut().zip(stem) {
+            case.name = stem;
+        }
+    }
+}
+
+/// The profile of what is a load of its own ([`TestResults::of_load`]).
+const LOAD: &str = "load";
 
 /// Several results as one, the cases in the order of the files.
 fn together(all: Vec<TestResults>) -> anyhow::Result<TestResults> {

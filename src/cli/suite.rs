@@ -14,6 +14,7 @@ use floodline::result::PhaseRun;
 use floodline::run::plan::Venue;
 
 use super::exit::Failure;
+use super::history::Keeper;
 use super::signals::on_interrupt;
 use super::target::{self, TargetArgs};
 use super::time_limit::TimeLimit;
@@ -30,6 +31,9 @@ pub struct SuiteArgs {
     /// Write all results to this file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Append the results to this SQLite file; see floodline history
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     // Last: the headings in the help go on to what follows.
     #[command(flatten)]
     target: TargetArgs,
@@ -43,6 +47,7 @@ pub struct Suite {
     pub time_limit: TimeLimit,
     pub out: Option<PathBuf>,
     pub json: Option<JsonOutput>,
+    pub keeper: Option<Keeper>,
 }
 
 impl SuiteArgs {
@@ -54,13 +59,14 @@ impl SuiteArgs {
         self.target.overlay(&mut config).map_err(Failure::Usage)?;
         let venue = target::venue(&self.target, &config).map_err(Failure::Usage)?;
         let (json, stop) = outputs(self.json.as_deref())?;
+        let keeper = Keeper::open(self.history.as_deref())?;
         let time_limit =
             TimeLimit::start(config.guard.time_limit, Duration::ZERO, &stop).map_err(Failure::usage)?;
         if let Some(out) = &self.out {
             let made = fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()));
             made.map_err(Failure::Usage)?;
         }
-        Ok(Suite { config, venue, stop, time_limit, out: self.out, json })
+        Ok(Suite { config, venue, stop, time_limit, out: self.out, json, keeper })
     }
 }
 

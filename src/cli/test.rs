@@ -48,6 +48,9 @@ pub fn run(args: TestArgs) -> Result<ExitCode, Failure> {
         output.write(&results).map_err(Failure::usage)?;
         report::write(&out.join("report.html"), &report::page(&results)).map_err(Failure::usage)?;
     }
+    if let Some(keeper) = suite.keeper {
+        keeper.keep(|history, commit| history.append_test(&results, commit))?;
+    }
     if let Some(json) = suite.json {
         json.write(&results).map_err(Failure::usage)?;
     }

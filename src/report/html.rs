@@ -3,6 +3,7 @@
 //! The file needs nothing else: no script, no font, no request. It follows the reader's light or dark setting and prints.
 
 mod plots;
+mod trust;
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -19,21 +20,23 @@ const STYLE: &str = include_str!("html/style.css");
 #[must_use]
 pub fn page(results: &TestResults, question: impl Fn(&str) -> Option<&'static str>) -> String {
     let mut out = String::new();
-    let verdict = results.verdict.as_str();
-    let _ = write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}: floodline {}</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n",
-        verdict.to_uppercase(),
-        escape(&results.profile),
-        colours()
-    );
     head(&mut out, results);
     overview(&mut out, &results.cases);
     results.cases.iter().for_each(|case| section(&mut out, case, question(&case.name)));
-    out.push_str("</body>\n</html>\n");
-    out
+    trust::section(&mut out, results);
+    let verdict = results.verdict.as_str().to_uppercase();
+    document(&format!("{verdict}: floodline {}", results.profile), &out)
+}
+
+/// A page of this style that needs nothing else.
+pub(super) fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+        escape(title),
+        colours()
+    )
 }
 
 /// Text as it may stand in an element or a quoted attribute.
@@ -118,7 +121,9 @@ fn overview(out: &mut String, cases: &[CaseResults]) {
             escape(&why)
         );
     }
-    out.push_str("</tbody>\n</table>\n");
+    out.push_str(
+        "</tbody>\n</table>\n<p class=\"legend\"><a href=\"#trust\">How far to trust the figures</a></p>\n",
+    );
 }
 
 /// A case that passed, in a line: its messages and the worst of its latencies.

@@ -72,7 +72,7 @@ fn not_passed(out: &mut String, case: &CaseResults) {
 }
 
 /// Text that Markdown takes for nothing else: it comes from servers as well.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

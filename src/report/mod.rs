@@ -1,8 +1,10 @@
 //! A result for people and for machines; one file a format.
 
 pub mod calibration;
+pub mod compare;
 pub mod csv;
 pub mod hdr_log;
+pub mod history;
 pub mod html;
 pub mod json;
 pub mod junit;

@@ -1,5 +1,6 @@
 //! What the server can be told to do wrong, so that every check is proven able to fail.
 
+mod burn;
 mod law;
 mod planted;
 mod text;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::config::{ServerConfigError, up_to};
 
+pub(super) use burn::Burn;
 pub use law::DelayLaw;
 pub(super) use planted::{Mishap, Planted, Slips};
 pub use text::ServerFaultError;
@@ -155,6 +157,12 @@ pub enum ServerFault {
         /// For how long.
         duration: Duration,
     },
+    /// Every worker wastes CPU time in proportion to what it uses: `burn-cpu=0.05` makes 1.05 of it. It is for those who
+    /// measure CPU time: a regression of a known size, whatever the load.
+    BurnCpu {
+        /// How much more, 0 to 100: 0.05 is 5 %.
+        share: f64,
+    },
     /// Memory is lost with every message: `leak=100B`.
     Leak {
         /// How much, beside some bytes for the allocation itself.
@@ -288,6 +296,7 @@ impl ServerFault {
                 whole("nth", nth, 1, u64::MAX)?;
                 up_to("at", at, Duration::ZERO, HOUR)
             }
+            Self::BurnCpu { share } => in_range("share", share, 0.0, 100.0),
             Self::Leak { bytes } => whole("bytes", bytes, 1, 1 << 30),
             Self::Grow { bytes, after } | Self::Swell { bytes, after } => {
                 whole("bytes", bytes, 1, 1 << 36)?;
@@ -402,6 +411,7 @@ mod tests {
             (ServerFault::DeafAfterLoss { duration: Duration::MAX }, "duration"),
             (ServerFault::HalfClose { nth: 0, at: second }, "nth"),
             (ServerFault::SilentConnection { nth: 1, at: Duration::MAX }, "at"),
+            (ServerFault::BurnCpu { share: 101.0 }, "share"),
             (ServerFault::Leak { bytes: 0 }, "bytes"),
             (ServerFault::Grow { bytes: u64::MAX, after: 1 }, "bytes"),
             (ServerFault::Grow { bytes: 1, after: 0 }, "after"),

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
-use super::fault::ServerFault;
+use super::fault::{Burn, ServerFault};
 use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
 use super::stats::Counters;
@@ -34,6 +34,8 @@ pub(super) struct Worker {
     first_announced: Cell<bool>,
     /// Where a fault holds answers back.
     pub(super) hold: Option<Hold>,
+    /// What [`ServerFault::BurnCpu`] wastes.
+    burn: Option<Burn>,
     /// What [`ServerFault::Leak`] has taken.
     leaked: RefCell<Vec<Vec<u8>>>,
 }
@@ -74,6 +76,9 @@ impl Worker {
         if !self.first_announced.replace(true) {
             self.shared.first_message.send_replace(true);
         }
+        if let Some(burn) = &self.burn {
+            burn.message_seen();
+        }
         planted.grow();
         let leak_bytes = planted.leak_bytes();
         if leak_bytes > 0 {
@@ -100,6 +105,7 @@ pub(super) fn run(
     let worker = Rc::new(Worker {
         watches_messages: !shared.planted.is_empty(),
         hold: shared.planted.holds_answers().then(|| Hold::new(shared.planted.releases_exactly())),
+        burn: shared.planted.burns_cpu().map(Burn::new),
         shared,
         counters,
         scratch: Cell::new(scratch),

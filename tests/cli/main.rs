@@ -15,6 +15,8 @@ mod peak;
 mod process;
 mod proxy;
 mod report;
+mod review;
+mod schema;
 mod serve;
 mod servers;
 mod store;

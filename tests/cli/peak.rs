@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::contract;
 use crate::process::{Running, Server, floodline, run, scratch};
+use crate::{contract, schema};
 
 /// A search in which neither other processes nor a late generator excuse anything, from a low rate on: the tests that
 /// run beside this one take CPU too.
@@ -32,6 +32,7 @@ fn the_capacity_of_a_server_is_found_and_named_as_the_limit() {
     let finished = run(args.into_iter().chain(more)).expect(1);
     let peak = finished.json();
     assert_eq!((&peak["schema"], &peak["verdict"]), (&"floodline.peak/1".into(), &"fail".into()));
+    schema::validates("peak", &peak);
     // It can do 30 ÷ 10 ms; a machine with other work lets it do somewhat less.
     let rate = peak["peak"]["achieved_rate"].as_f64().unwrap();
     assert!((2_500.0..=3_100.0).contains(&rate), "{rate}");

@@ -119,6 +119,11 @@ fn several_results_are_one_page() {
     assert!(
         page.contains("<p class=\"verdict fail\">FAIL</p>") && page.contains("<h1>1 of 2 cases passed</h1>")
     );
+    // Each is called what its file is.
+    for (file, place) in [(&first, 0), (&second, 1)] {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(page.contains(&format!("<section id=\"{name}\">")), "{place}: {name}");
+    }
 }
 
 #[test]

@@ -253,6 +253,14 @@ impl Planted {
         self.has(|fault| matches!(fault, ServerFault::SilentRefusals))
     }
 
+    /// How much CPU time each worker wastes, as a share of what it uses.
+    pub(in crate::server) fn burns_cpu(&self) -> Option<f64> {
+        self.faults.iter().find_map(|fault| match *fault {
+            ServerFault::BurnCpu { share } => Some(share),
+            _ => None,
+        })
+    }
+
     /// How many bytes each message leaks.
     pub(in crate::server) fn leak_bytes(&self) -> usize {
         let leaks = self.faults.iter().map(|fault| match *fault {

@@ -100,6 +100,7 @@ const FORMS: &[&str] = &[
     "silent-connection=NTH,at=DURATION",
     "open-door",
     "costly-refusals=DURATION",
+    "burn-cpu=SHARE",
     "leak=SIZE",
     "grow=SIZE",
     "grow=SIZE,after=N",
@@ -171,6 +172,7 @@ impl FromStr for ServerFault {
             ("costly-refusals", &[duration]) => {
                 Self::CostlyRefusals { duration: time("costly-refusals", duration)? }
             }
+            ("burn-cpu", &[share]) => Self::BurnCpu { share: decimal("burn-cpu", share)? },
             ("leak", &[bytes]) => Self::Leak { bytes: size("leak", bytes)? },
             ("grow", &[bytes]) => Self::Grow { bytes: size("grow", bytes)?, after: 1 },
             ("grow", &[bytes, after]) => {
@@ -266,6 +268,7 @@ mod tests {
             ("silent-connection=3,at=1s", ServerFault::SilentConnection { nth: 3, at: second }),
             ("open-door", ServerFault::OpenDoor),
             ("costly-refusals=20ms", ServerFault::CostlyRefusals { duration: ms(20) }),
+            ("burn-cpu=0.05", ServerFault::BurnCpu { share: 0.05 }),
             ("leak=100B", ServerFault::Leak { bytes: 100 }),
             ("grow=2KiB", ServerFault::Grow { bytes: 2_048, after: 1 }),
             ("grow=2KiB,after=9", ServerFault::Grow { bytes: 2_048, after: 9 }),
