@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 
+use super::sources::Sources;
 use super::transport::Transport;
 use crate::workload::Target;
 
@@ -59,6 +60,25 @@ pub enum ConnectError {
     /// No TCP connection.
     #[error("{address}: {cause}")]
     Tcp {
+        /// Where to.
+        address: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// This machine has no port left towards the target.
+    #[error(
+        "{address}: every local port towards it is taken; widen net.ipv4.ip_local_port_range, or offer a part of the load \
+         from another machine (--shard)"
+    )]
+    NoPorts {
+        /// Where to.
+        address: String,
+    },
+    /// This process, or this machine, may open no more files.
+    #[error(
+        "{address}: no more open files ({cause}); raise the limit (ulimit -n, fs.file-max), or open fewer connections"
+    )]
+    NoFiles {
         /// Where to.
         address: String,
         /// What the system says.
@@ -105,11 +125,25 @@ impl ConnectError {
     /// Whether it is we who cannot connect, whatever the target would answer.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::NoRoots { .. } | Self::UnusableToken)
+        matches!(
+            self,
+            Self::NoRoots { .. } | Self::UnusableToken | Self::NoPorts { .. } | Self::NoFiles { .. }
+        )
     }
 }
 
 impl ConnectError {
+    /// What it means that there is no TCP connection.
+    fn tcp(address: String, cause: io::Error) -> Self {
+        #[cfg(unix)]
+        match cause.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL) => return Self::NoPorts { address },
+            Some(libc::EMFILE | libc::ENFILE) => return Self::NoFiles { address, cause },
+            _ => {}
+        }
+        Self::Tcp { address, cause }
+    }
+
     /// What the handshake's failure means.
     pub(super) fn of_handshake(error: WsError) -> Self {
         match error {
@@ -140,6 +174,7 @@ pub trait Connect: Clone + Send + 'static {
 pub struct TcpConnect {
     target: Target,
     addresses: Arc<[SocketAddr]>,
+    sources: Sources,
     tls: Option<TlsConnector>,
     token: Option<Token>,
 }
@@ -170,7 +205,7 @@ impl TcpConnect {
 
     fn to(addresses: Arc<[SocketAddr]>, target: Target, token: Option<Token>) -> Result<Self, ConnectError> {
         let tls = if target.tls() { Some(tls_connector()?) } else { None };
-        Ok(Self { target, addresses, tls, token })
+        Ok(Self { target, addresses, sources: Sources::default(), tls, token })
     }
 
     /// Where it connects to, in the order in which it tries.
@@ -193,11 +228,11 @@ impl Connect for TcpConnect {
     type Stream = NetStream;
 
     async fn open(&self) -> Result<NetStream, ConnectError> {
-        let tcp_error = |cause| ConnectError::Tcp {
-            address: format!("{}:{}", self.target.host(), self.target.port()),
-            cause,
+        let tcp_error = |cause| {
+            let address = format!("{}:{}", self.target.host(), self.target.port());
+            ConnectError::tcp(address, cause)
         };
-        let tcp = TcpStream::connect(&*self.addresses).await.map_err(tcp_error)?;
+        let tcp = self.sources.connect(&self.addresses).await.map_err(tcp_error)?;
         // A small message must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).map_err(tcp_error)?;
         let Some(connector) = &self.tls else {

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 
 use super::account::Account;
 use super::connect::Connect;
 use super::connection::Connection;
-use super::dial::Dialer;
+use super::dial::{Dialer, Socket};
 use super::report::End;
-use super::transport::{Tapped, Transport};
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::dialect::Session;
 use crate::retry::{Backoff, PingPolicy, RetryPolicy};
@@ -44,7 +43,7 @@ enum Line<S: Transport, C: Clock + Unpin> {
 type Redial<S, C> = Pin<Box<dyn Future<Output = Result<Redialed<S, C>, End>>>>;
 
 struct Redialed<S, C> {
-    ws: WebSocketStream<Tapped<S, C>>,
+    socket: Socket<S, C>,
     /// Where it stands, should this connection come to nothing.
     backoff: Backoff,
 }
@@ -65,17 +64,17 @@ impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
                 loop {
                     sleep(backoff.next().unwrap_or_default()).await;
                     match dialer.dial().await {
-                        Ok(dialed) => return dialed.ws,
+                        Ok(dialed) => return dialed.socket,
                         Err(error) => failure = Some(error.to_string()),
                     }
                 }
             };
             let Some(limit) = give_up_after else {
-                let ws = dialing.await;
-                return Ok(Redialed { ws, backoff });
+                let socket = dialing.await;
+                return Ok(Redialed { socket, backoff });
             };
             let dialed = timeout_at(since + limit, dialing).await;
-            dialed.map(|ws| Redialed { ws, backoff }).map_err(|_| {
+            dialed.map(|socket| Redialed { socket, backoff }).map_err(|_| {
                 let why = failure.unwrap_or(reason);
                 let reason = format!("not connected again within {}: {why}", units::span(limit));
                 End { refused: refused && !was_served, reason }
@@ -87,13 +86,13 @@ impl<K: Connect, C: Clock + Unpin> Retry<K, C> {
 impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
     pub(super) fn new(
         account: Account<C, D>,
-        ws: WebSocketStream<Tapped<K::Stream, C>>,
+        socket: Socket<K::Stream, C>,
         ping: Option<PingPolicy>,
         retry: Option<Retry<K, C>>,
     ) -> Self {
         Self {
             account,
-            line: Line::Up(Box::new(Connection::new(ws, ping))),
+            line: Line::Up(Box::new(Connection::new(socket, ping))),
             ping,
             retry: retry.map(Box::new),
         }
@@ -130,7 +129,7 @@ impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
         let Some(retry) = &mut self.retry else { return self.finish(end) };
         // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1); it is not
         // waited for.
-        let _ = connection.poll_close(cx);
+        let _ = connection.poll_close(&self.account.shared, cx);
         let heard = connection.heard();
         if heard {
             retry.backoff.restart();
@@ -149,7 +148,7 @@ impl<K: Connect, C: Clock + Unpin, D: Session> Keeper<K, C, D> {
         if let Some(retry) = &mut self.retry {
             retry.backoff = redialed.backoff;
         }
-        self.line = Line::Up(Box::new(Connection::new(redialed.ws, self.ping)));
+        self.line = Line::Up(Box::new(Connection::new(redialed.socket, self.ping)));
         self.account.reconnected();
     }
 
@@ -173,7 +172,7 @@ impl<K: Connect, C: Clock + Unpin, D: Session + Unpin> Future for Keeper<K, C, D
                 this.account.report();
                 // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1).
                 // A peer that does not close with us is not waited for: the worker drops the connection in the end.
-                connection.poll_close(cx)
+                connection.poll_close(&this.account.shared, cx)
             }
             Line::Down { lost, .. } => {
                 let refused = lost.refused && !this.account.was_served();

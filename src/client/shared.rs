@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::BytesMut;
-
+use super::connection::Scratch;
 use super::in_flight::InFlight;
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
 use crate::result::Moments;
+use crate::websocket::Masks;
 use crate::workload::Workload;
 
 /// After the end of the load, answers count as achieved for so long (`achieved_rate`).
@@ -64,8 +64,10 @@ pub(super) struct Shared<C> {
     /// What is sent and unanswered over several loads, where somebody wants to know.
     pub(super) in_flight: Option<Arc<InFlight>>,
     pub(super) recorder: RefCell<Recorder>,
-    /// One buffer to encode into, for all connections: idle ones need none.
-    pub(super) encode: RefCell<BytesMut>,
+    /// Taken by the connection whose turn it is, and put back at the turn's end.
+    pub(super) scratch: Cell<Scratch>,
+    /// The keys by which all connections mask their frames.
+    pub(super) masks: RefCell<Masks>,
     /// Cuts of connections that are opened again.
     pub(super) outages: RefCell<OutageLog>,
 }
@@ -100,7 +102,8 @@ impl<C: Clock> Shared<C> {
             in_flight: None,
             answered: Cell::new(0),
             recorder: RefCell::new(recorder),
-            encode: RefCell::default(),
+            scratch: Cell::default(),
+            masks: RefCell::new(Masks::from_system()),
             outages: RefCell::default(),
         }
     }

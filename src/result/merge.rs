@@ -150,6 +150,7 @@ impl ConnectionCounts {
             *self.reasons.entry(reason).or_default() += count;
         }
         self.setup_us = None;
+        self.opening_s = self.opening_s.zip(other.opening_s).map(|(a, b)| a.max(b));
     }
 }
 

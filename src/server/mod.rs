@@ -9,7 +9,6 @@ mod config;
 mod connection;
 mod engine;
 mod fault;
-mod frame;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -17,7 +16,6 @@ mod handshake;
 mod hold;
 pub mod idempotency;
 mod queue;
-mod reader;
 mod session;
 mod shared;
 mod stats;

@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
 use super::fault::Slips;
-use super::frame::append_text;
 use super::hold::{Released, spaced};
 use super::idempotency::{MAX_ID_BYTES, Recorded, Recording};
 use super::worker::Worker;
@@ -19,6 +18,7 @@ use crate::message::{
     Backpressure, DecodeError, DuplicateRejected, ErrorResponse, GenericResponse, INVALID_JSON, Other,
     Priority, QueueFull, Request, WallTime, decode_request_text,
 };
+use crate::websocket::{Opcode, append};
 
 /// What a sender is told whose message was not processed because its id could not be recorded.
 const NOT_RECORDED: &str = "The message could not be recorded";
@@ -78,10 +78,6 @@ impl Session {
     /// Whether a fault wants the connection cut.
     pub(super) fn is_cut(&self) -> bool {
         self.slipping.cut
-    }
-
-    pub(super) fn max_message_bytes(&self) -> usize {
-        self.worker.shared.config.max_message_bytes
     }
 
     /// Appends what is to be answered to `text` at once.
@@ -352,4 +348,10 @@ fn generic(other: &Other<'_>, text: &str, now: WallTime, out: &mut BytesMut) {
     let response =
         GenericResponse { message_id: other.message_id.as_deref().map(Cow::Borrowed), timestamp: now };
     append_text(out, |out| response.encode(out, text));
+}
+
+/// Appends a text frame whose payload `encode` appends.
+#[inline]
+fn append_text(out: &mut BytesMut, encode: impl FnOnce(&mut BytesMut)) {
+    append(out, Opcode::Text, None, encode);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::fault::ServerFault;
 use super::hold::Hold;
@@ -93,7 +93,8 @@ pub(super) fn run(
     sockets: mpsc::UnboundedReceiver<StdTcpStream>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<usize> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
     let worker = Rc::new(Worker {
         watches_messages: !shared.planted.is_empty(),
@@ -104,7 +105,7 @@ pub(super) fn run(
         first_announced: Cell::new(false),
         leaked: RefCell::default(),
     });
-    Ok(LocalSet::new().block_on(&runtime, serve(worker, sockets, stop)))
+    Ok(runtime.block_on(serve(worker, sockets, stop)))
 }
 
 async fn serve(
