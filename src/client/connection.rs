@@ -310,7 +310,9 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
                 let payload_at = out.len();
                 session.encode(outgoing.sequence, wall, out);
                 let payload = out.get(payload_at..).unwrap_or_default();
-                sound = kind == FrameKind::Binary || std::str::from_utf8(payload).is_ok();
+                // Nearly all is ASCII, and that is found out in half the time.
+                sound =
+                    kind == FrameKind::Binary || payload.is_ascii() || std::str::from_utf8(payload).is_ok();
             });
             if !sound {
                 // Nothing of it leaves, nor of what was to leave with it.

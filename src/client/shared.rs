@@ -196,7 +196,8 @@ pub(super) struct Slot {
     pub(super) in_flight: Cell<usize>,
     /// Whether something is, or will come, due that has not been sent and may still be.
     pub(super) backlog: Cell<bool>,
-    report: RefCell<Option<ConnectionReport>>,
+    /// On the heap, since a connection has none until it ends.
+    report: RefCell<Option<Box<ConnectionReport>>>,
     reported: Cell<bool>,
 }
 
@@ -216,7 +217,7 @@ impl Slot {
     }
 
     pub(super) fn report(&self, report: ConnectionReport) {
-        *self.report.borrow_mut() = Some(report);
+        *self.report.borrow_mut() = Some(Box::new(report));
         self.reported.set(true);
         self.in_flight.set(0);
         self.backlog.set(false);
@@ -227,6 +228,6 @@ impl Slot {
     }
 
     pub(super) fn take_report(&self) -> Option<ConnectionReport> {
-        self.report.borrow_mut().take()
+        self.report.borrow_mut().take().map(|report| *report)
     }
 }

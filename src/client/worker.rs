@@ -405,38 +405,45 @@ impl<C: Clock> Conductor<'_, C> {
         }
     }
 
-    /// Sleeps; whether the coordinator wants the load to end.
+    /// Waits until then; whether the coordinator wants the load to end, which ends the wait.
     async fn wait_until(&mut self, wake_ns: u64) -> std::io::Result<bool> {
-        let span_ns = wake_ns.saturating_sub(self.shared.clock.now_ns());
-        let early_ns = match self.pacer {
-            // A clock that a test drives stands still while anybody spins.
-            _ if !self.sleeper.is_precise() => 0,
-            PacerKind::Spin if self.expects_answers() => u64::MAX,
-            PacerKind::Spin => SPIN_BUDGET_NS,
-            PacerKind::Timer | PacerKind::Coalesce(_) => self.lead.span_ns(),
-        };
-        let Some(sleep_ns) = span_ns.checked_sub(early_ns).filter(|&sleep_ns| sleep_ns > 0) else {
-            // The answers are looked after meanwhile.
-            tokio::task::yield_now().await;
-            return Ok(*self.control.borrow() != Control::Run);
-        };
-        tokio::select! {
-            biased;
-            slept = self.sleeper.sleep(sleep_ns) => {
-                slept?;
-                self.lead.woke(self.shared.clock.now_ns().saturating_sub(wake_ns - early_ns));
-                Ok(false)
+        loop {
+            let now_ns = self.shared.clock.now_ns();
+            let early_ns = match self.pacer {
+                // A clock that a test drives stands still while anybody spins.
+                _ if !self.sleeper.is_precise() => 0,
+                PacerKind::Spin if self.expects_answers(now_ns) => u64::MAX,
+                PacerKind::Spin => SPIN_BUDGET_NS,
+                PacerKind::Timer | PacerKind::Coalesce(_) => self.lead.span_ns(),
+            };
+            let span_ns = wake_ns.saturating_sub(now_ns);
+            if let Some(sleep_ns) = span_ns.checked_sub(early_ns).filter(|&sleep_ns| sleep_ns > 0) {
+                tokio::select! {
+                    biased;
+                    slept = self.sleeper.sleep(sleep_ns) => slept?,
+                    // The sender lives as long as the coordinator; without one there is nobody to report to.
+                    changed = self.control.changed() => {
+                        return Ok(changed.is_err() || *self.control.borrow() != Control::Run);
+                    }
+                }
+                self.lead.woke(self.shared.clock.now_ns().saturating_sub(now_ns + sleep_ns));
+            } else {
+                // The answers are looked after meanwhile.
+                tokio::task::yield_now().await;
+                if *self.control.borrow() != Control::Run {
+                    return Ok(true);
+                }
             }
-            // The sender lives as long as the coordinator; without one there is nobody to report to.
-            changed = self.control.changed() => Ok(changed.is_err() || *self.control.borrow() != Control::Run),
+            if self.shared.clock.now_ns() >= wake_ns {
+                return Ok(false);
+            }
         }
     }
 
     /// Whether it is answers and not the schedule that the next messages wait for: in a closed loop, as long as they come.
-    fn expects_answers(&self) -> bool {
+    fn expects_answers(&self, now_ns: u64) -> bool {
         let last_ns = self.shared.last_answer_ns.get().unwrap_or(self.shared.start_ns);
-        let silent_ns = self.shared.tick_ns.get().saturating_sub(last_ns);
-        self.timeline.next_due().is_none() && silent_ns < ANSWER_SPIN_BUDGET_NS
+        self.timeline.next_due().is_none() && now_ns.saturating_sub(last_ns) < ANSWER_SPIN_BUDGET_NS
     }
 
     async fn sleep_until(&mut self, wake_ns: u64) -> std::io::Result<()> {

@@ -1,7 +1,8 @@
-//! The histogram of latencies: the buckets of HdrHistogram, of which only those octaves take memory that were ever hit.
+//! The histogram of latencies: the buckets of HdrHistogram, of which only those octaves are touched that were ever hit.
 //!
 //! A whole one of three digits up to an hour takes 270 KiB, and clearing it touches all of them. Latencies of one service
-//! stay within some octaves, 8 KiB each, so that the four histograms of a window fit the second-level cache.
+//! stay within some octaves, 8 KiB each, so that the four histograms of a window fit the second-level cache, and the system
+//! need not give memory for the others.
 
 use std::fmt;
 
@@ -14,21 +15,30 @@ const BUCKETS: usize = 1_024;
 /// What is below 1,024 ns, and then every octave up to [`HIGHEST_NS`].
 const OCTAVES: usize = HIGHEST_NS.ilog2() as usize - 8;
 
-type Octave = [u64; BUCKETS];
-
 /// A histogram of nanoseconds, three significant digits from 1 ns to 1 h.
-#[derive(Clone)]
 pub struct LatencyHistogram {
-    /// The first counts single nanoseconds below 1,024, the one at `n` the range from 2^(n + 9) to 2^(n + 10) in steps of
-    /// 2^(n - 1).
-    octaves: [Option<Box<Octave>>; OCTAVES],
+    /// Octave by octave. The first counts single nanoseconds below 1,024, the one at `n` the range from 2^(n + 9) to
+    /// 2^(n + 10) in steps of 2^(n - 1). All of it is there from the start, so that what is allocated does not grow by
+    /// what comes.
+    counts: Vec<u64>,
+    /// A bit for each octave that was hit.
+    hit: u64,
     len: u64,
     saturated: u64,
 }
 
 impl Default for LatencyHistogram {
     fn default() -> Self {
-        Self { octaves: [const { None }; OCTAVES], len: 0, saturated: 0 }
+        Self { counts: vec![0; OCTAVES * BUCKETS], hit: 0, len: 0, saturated: 0 }
+    }
+}
+
+impl Clone for LatencyHistogram {
+    /// Without touching what was not hit.
+    fn clone(&self) -> Self {
+        let mut clone = Self::default();
+        clone.add(self);
+        clone
     }
 }
 
@@ -55,8 +65,9 @@ impl LatencyHistogram {
     #[inline]
     fn count(&mut self, value_ns: u64, times: u64) {
         let (octave, bucket) = place(value_ns);
-        if let Some(octave) = self.octaves.get_mut(octave) {
-            octave.get_or_insert_with(new_octave)[bucket] += times;
+        if let Some(count) = self.counts.get_mut(octave * BUCKETS + bucket) {
+            *count += times;
+            self.hit |= 1 << octave;
             self.len += times;
         }
     }
@@ -65,20 +76,27 @@ impl LatencyHistogram {
     pub fn add(&mut self, other: &Self) {
         self.saturated += other.saturated;
         self.len += other.len;
-        for (mine, others) in self.octaves.iter_mut().zip(&other.octaves) {
-            if let Some(others) = others {
-                let mine = mine.get_or_insert_with(new_octave);
-                mine.iter_mut().zip(&**others).for_each(|(mine, others)| *mine += others);
+        self.hit |= other.hit;
+        let octaves = self.counts.chunks_exact_mut(BUCKETS).zip(other.counts.chunks_exact(BUCKETS));
+        for (octave, (mine, others)) in octaves.enumerate() {
+            if other.is_hit(octave) {
+                mine.iter_mut().zip(others).for_each(|(mine, others)| *mine += others);
             }
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        if self.len > 0 {
-            self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));
+        for (octave, counts) in self.counts.chunks_exact_mut(BUCKETS).enumerate() {
+            if self.hit & (1 << octave) != 0 {
+                counts.fill(0);
+            }
         }
-        (self.len, self.saturated) = (0, 0);
+        (self.hit, self.len, self.saturated) = (0, 0, 0);
+    }
+
+    fn is_hit(&self, octave: usize) -> bool {
+        self.hit & (1 << octave) != 0
     }
 
     /// How many values were counted.
@@ -155,9 +173,8 @@ impl LatencyHistogram {
 
     /// All buckets that are not empty, from the lowest up.
     fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
-        let octaves = self.octaves.iter().enumerate();
-        let octaves = octaves.filter_map(|(octave, counts)| Some((octave, counts.as_deref()?)));
-        octaves.flat_map(|(octave, counts)| {
+        let octaves = self.counts.chunks_exact(BUCKETS).enumerate();
+        octaves.filter(move |&(octave, _)| self.is_hit(octave)).flat_map(|(octave, counts)| {
             let counts = counts.iter().enumerate().filter(|&(_, &count)| count > 0);
             counts.map(move |(bucket, &count)| Bucket::at(octave, bucket, count))
         })
@@ -165,7 +182,7 @@ impl LatencyHistogram {
 }
 
 impl PartialEq for LatencyHistogram {
-    /// Whether an octave was hit and cleared again makes no difference.
+    /// What was never hit need not be compared.
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.saturated == other.saturated && self.buckets().eq(other.buckets())
     }
@@ -216,11 +233,6 @@ fn place(value_ns: u64) -> (usize, usize) {
     let octave = (value_ns | (BUCKETS as u64 - 1)).ilog2() as usize - 9;
     let bucket = (value_ns >> octave.saturating_sub(1)) as usize % BUCKETS;
     (octave, bucket)
-}
-
-#[cold]
-fn new_octave() -> Box<Octave> {
-    Box::new([0; BUCKETS])
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::result::calibration::Calibration;
 use crate::result::{
     Cost, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, Verdict, WorkloadSummary,
 };
-use crate::sampler::{DEFAULT_PERIOD, ProcessProbe, SampleSeries, Sampler, SamplerError};
+use crate::sampler::{DEFAULT_PERIOD, ProcessProbe, Sample, SampleSeries, Sampler, SamplerError};
 use crate::workload::{Target, Workload, WorkloadError};
 
 pub use server_process::{Listening, ServerCommand, ServerProcess, ServerProcessError};
@@ -237,7 +237,9 @@ fn cost_of_connections(results: &mut LoadTestResults, before: [Option<u64>; 2]) 
         (established > 0).then(|| grown as f64 / established as f64)
     };
     let [client, server] = before;
-    let samples = &results.resources.samples;
+    // Behind the load its result is put together, which takes memory, too.
+    let under_load = |sample: &&Sample| sample.t_s <= results.offered_for_s;
+    let samples: Vec<&Sample> = results.resources.samples.iter().filter(under_load).collect();
     let most_of_client = samples.iter().filter_map(|sample| sample.client.rss_bytes).max();
     let most_of_server = samples.iter().filter_map(|sample| sample.server?.rss_bytes).max();
     results.cost.client_bytes_per_connection = each(client, most_of_client);

@@ -216,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if filled == 0 {
                 return Some(Ending::Gone);
             }
+            self.worker.spinner.batch_came();
             let input = scratch.input.get_mut(..filled).unwrap_or_default();
             if let Some(ending) = handle(&mut self.reader, &mut self.session, input, &mut scratch.out) {
                 return Some(ending);

@@ -18,6 +18,7 @@ pub mod idempotency;
 mod queue;
 mod session;
 mod shared;
+mod spinner;
 mod stats;
 mod worker;
 

@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::clock::unix_now_ns;
 use crate::message::{
     Backpressure, DecodeError, DuplicateRejected, ErrorResponse, GenericResponse, INVALID_JSON, Other,
-    Priority, QueueFull, Request, WallTime, decode_request_text,
+    Priority, QueueFull, Request, SenderTemplate, WallTime, decode_request_text,
 };
 use crate::websocket::{Opcode, append};
 
@@ -27,6 +27,8 @@ const NOT_RECORDED: &str = "The message could not be recorded";
 #[derive(Debug)]
 pub(super) struct Session {
     worker: Rc<Worker>,
+    /// Who sends, as far as that is known.
+    sender: SenderTemplate,
     /// Where answers come from that take time; with the engine they come from.
     delayed: Option<(Arc<Engine>, Arc<Outbox>)>,
     /// An overflow episode lasts from a refusal to the next admission of a normal request.
@@ -64,7 +66,8 @@ impl Session {
             gap: worker.shared.planted.starves_connection(number),
             ..Slipping::default()
         };
-        Self { worker, delayed, overflowing: false, signal_due: None, slipping }
+        let sender = SenderTemplate::default();
+        Self { worker, sender, delayed, overflowing: false, signal_due: None, slipping }
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -86,7 +89,7 @@ impl Session {
             return;
         }
         self.worker.message_seen();
-        let request = match decode_request_text(text) {
+        let request = match self.sender.decode(text) {
             Ok(request) => request,
             Err(DecodeError::NotJson { .. }) => return self.error(INVALID_JSON, now, out),
             Err(error) => return self.error(&error.to_string(), now, out),

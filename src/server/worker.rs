@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::fault::ServerFault;
 use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
+use super::spinner::Spinner;
 use super::stats::Counters;
 use super::{connection, handshake};
 use crate::pacer::Sleeper;
@@ -30,6 +31,8 @@ pub(super) struct Worker {
     watches_messages: bool,
     /// Whether the first message was announced.
     first_announced: Cell<bool>,
+    /// Keeps the worker awake while requests keep coming.
+    pub(super) spinner: Spinner,
     /// Where a fault holds answers back.
     pub(super) hold: Option<Hold>,
     /// What [`ServerFault::Leak`] has taken.
@@ -102,6 +105,7 @@ pub(super) fn run(
         shared,
         counters,
         scratch: Cell::new(scratch),
+        spinner: Spinner::default(),
         first_announced: Cell::new(false),
         leaked: RefCell::default(),
     });
@@ -113,10 +117,12 @@ async fn serve(
     mut sockets: mpsc::UnboundedReceiver<StdTcpStream>,
     stop: watch::Receiver<bool>,
 ) -> usize {
-    let mut faults = JoinSet::new();
+    let mut helpers = JoinSet::new();
+    let spinning = Rc::clone(&worker);
+    helpers.spawn_local(async move { spinning.spinner.run().await });
     if worker.hold.is_some() {
         let worker = Rc::clone(&worker);
-        faults.spawn_local(async move {
+        helpers.spawn_local(async move {
             if let Some(hold) = &worker.hold {
                 hold.run().await;
             }
@@ -126,13 +132,13 @@ async fn serve(
         let first_message = worker.shared.first_message.subscribe();
         match fault {
             ServerFault::StallOnce { at, duration } => {
-                faults.spawn_local(stall(first_message, at, duration, false));
+                helpers.spawn_local(stall(first_message, at, duration, false));
             }
             ServerFault::BadNeighbour { duration } => {
-                faults.spawn_local(stall_after_losses(worker.shared.planted.losses(), duration));
+                helpers.spawn_local(stall_after_losses(worker.shared.planted.losses(), duration));
             }
             ServerFault::Pause { every, duration } => {
-                faults.spawn_local(stall(first_message, every, duration, true));
+                helpers.spawn_local(stall(first_message, every, duration, true));
             }
             _ => {}
         }
