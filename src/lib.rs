@@ -16,7 +16,7 @@
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
 //! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
 //! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] · [`retry`] |
-//! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] · [`pem`] |
+//! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] · [`pem`] · [`websocket`] |
 
 pub mod allocator;
 pub mod analysis;
@@ -49,4 +49,5 @@ pub mod schedule;
 pub mod selftest;
 pub mod server;
 pub mod units;
+pub mod websocket;
 pub mod workload;

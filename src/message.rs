@@ -6,7 +6,9 @@
 
 mod decode;
 mod encode;
+mod known;
 mod scan;
+mod template;
 mod time;
 
 use std::borrow::Cow;
@@ -18,6 +20,8 @@ pub use decode::{decode_request, decode_request_text, decode_response, decode_re
 pub use encode::{
     encode_latency_probe, encode_purge, encode_stats_request, encode_throughput_test, encode_user_message,
 };
+pub use scan::OwnAnswer;
+pub use template::{AnswerTemplate, RequestTemplate, SenderTemplate};
 pub use time::WallTime;
 
 /// What the server says in its `error` answer to a frame that is not JSON.

@@ -4,10 +4,13 @@
 //! takes an empty one; the [`Collector`] merges the windows of all workers before it takes any percentile. So memory
 //! depends on how long a run lasts, never on how many messages it sends.
 
+mod latency;
+
+pub use latency::LatencyHistogram;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// The largest latency that is told apart: an hour. What is longer counts as an hour and is counted as saturated.
@@ -18,124 +21,6 @@ pub const WINDOW_NS: u64 = 1_000_000_000;
 
 /// Below this many samples a window says nothing about its tail: its percentiles above P95 are null.
 pub const TAIL_SAMPLES: u64 = 1_000;
-
-/// A histogram of nanoseconds, three significant digits from 1 ns to 1 h.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LatencyHistogram {
-    counts: Histogram<u64>,
-    saturated: u64,
-}
-
-impl Default for LatencyHistogram {
-    #[allow(clippy::expect_used, reason = "the bounds are constants, and valid ones: no input reaches them")]
-    fn default() -> Self {
-        let counts = Histogram::new_with_bounds(1, HIGHEST_NS, 3).expect("constant bounds are valid");
-        Self { counts, saturated: 0 }
-    }
-}
-
-impl LatencyHistogram {
-    /// A histogram read back from its parts; `counts` is brought to this histogram's bounds.
-    #[must_use]
-    pub fn from_counts(counts: &Histogram<u64>, saturated: u64) -> Self {
-        let mut histogram = Self { saturated, ..Self::default() };
-        for bucket in counts.iter_recorded() {
-            histogram.counts.saturating_record_n(bucket.value_iterated_to(), bucket.count_at_value());
-        }
-        histogram
-    }
-
-    /// Counts one value.
-    #[inline]
-    pub fn record(&mut self, value_ns: u64) {
-        if value_ns > HIGHEST_NS {
-            self.saturated += 1;
-        }
-        self.counts.saturating_record(value_ns);
-    }
-
-    /// Adds all of another histogram's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.saturated += other.saturated;
-        // Bounds are equal by construction, so nothing can be out of range.
-        if !other.is_empty() && self.counts.add(&other.counts).is_err() {
-            self.saturated += other.len();
-        }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        if !self.counts.is_empty() {
-            self.counts.reset();
-        }
-        self.saturated = 0;
-    }
-
-    /// How many values were counted.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.counts.len()
-    }
-
-    /// Whether nothing was counted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
-    /// How many values were longer than [`HIGHEST_NS`].
-    #[must_use]
-    pub fn saturated(&self) -> u64 {
-        self.saturated
-    }
-
-    /// The value at a rank, the smallest having rank 1; `None` where fewer values were counted.
-    #[must_use]
-    pub fn value_at_rank(&self, rank: u64) -> Option<u64> {
-        let len = self.len();
-        if rank == 0 || rank > len {
-            return None;
-        }
-        // The crate rounds quantile × count up: aim at the middle of the rank, where no rounding error matters.
-        Some(self.counts.value_at_quantile((rank as f64 - 0.5) / len as f64))
-    }
-
-    /// The `quantile` (0 to 1) by nearest rank over the counted values and `censored` more that rank above them all;
-    /// `None` where there is no value, or where the rank falls among the censored ones.
-    #[must_use]
-    pub fn quantile(&self, quantile: f64, censored: u64) -> Option<u64> {
-        let all = self.len() + censored;
-        let rank = ((quantile * all as f64 - 1e-9).ceil() as u64).clamp(1, all.max(1));
-        self.value_at_rank(rank)
-    }
-
-    /// How many values were above `value_ns`, to the histogram's three digits.
-    #[must_use]
-    pub fn count_above(&self, value_ns: u64) -> u64 {
-        match value_ns.checked_add(1).filter(|&from| from <= HIGHEST_NS) {
-            Some(_) if self.is_empty() => 0,
-            Some(from) => self.counts.count_between(self.counts.next_non_equivalent(from - 1), HIGHEST_NS),
-            None => self.saturated,
-        }
-    }
-
-    /// Smallest, mean, standard deviation and largest, in nanoseconds; `None` where nothing was counted.
-    #[must_use]
-    pub fn moments(&self) -> Option<Moments> {
-        (!self.is_empty()).then(|| Moments {
-            min_ns: self.counts.min(),
-            mean_ns: self.counts.mean(),
-            stddev_ns: self.counts.stdev(),
-            max_ns: self.counts.max(),
-        })
-    }
-
-    /// The counts themselves, for serialisation and merging.
-    #[must_use]
-    pub fn counts(&self) -> &Histogram<u64> {
-        &self.counts
-    }
-}
 
 /// What a histogram says beside its percentiles.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -520,7 +405,7 @@ mod tests {
             let mut histogram = LatencyHistogram::default();
             values.iter().for_each(|&value| histogram.record(value));
             // The histogram cannot tell values of one bucket apart: those count as not above.
-            let same = histogram.counts.highest_equivalent(at);
+            let same = histogram.counts().highest_equivalent(at);
             let truth = values.iter().filter(|&&value| value > same).count() as u64;
             prop_assert_eq!(histogram.count_above(at), truth);
         }

@@ -294,6 +294,9 @@ pub struct ConnectionCounts {
     /// Of that, the handshake of the WebSocket.
     #[serde(default)]
     pub upgrade_us: Option<LatencyMeasurement>,
+    /// How long it took until the last was open or had failed, seconds.
+    #[serde(default)]
+    pub opening_s: Option<f64>,
 }
 
 /// When what first happened, in seconds since the start of the load (below 0 in the ramp before it); null where it never
@@ -373,13 +376,21 @@ pub struct ConnectionSummary {
     pub latency_p95_at_most_us: Option<f64>,
 }
 
-/// CPU cost of a message.
+/// What a message and a connection cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Client CPU microseconds an answered message.
     pub client_cpu_us_per_message: Option<f64>,
     /// Server CPU microseconds an answered message.
     pub server_cpu_us_per_message: Option<f64>,
+    /// By how much the client's resident memory grew from before the first connection was opened to the most under load,
+    /// divided by the connections. What a load takes whatever their number is part of it, so it tells of a connection
+    /// where there are thousands.
+    #[serde(default)]
+    pub client_bytes_per_connection: Option<f64>,
+    /// The same of the server.
+    #[serde(default)]
+    pub server_bytes_per_connection: Option<f64>,
 }
 
 /// CPU and memory of both sides.

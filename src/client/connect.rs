@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 use super::access::Access;
+use super::sources::Sources;
 use super::tls;
 use super::transport::Transport;
 use crate::workload::Target;
@@ -41,6 +42,25 @@ pub enum ConnectError {
     /// No TCP connection.
     #[error("{address}: {cause}")]
     Tcp {
+        /// Where to.
+        address: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// This machine has no port left towards the target.
+    #[error(
+        "{address}: every local port towards it is taken; widen net.ipv4.ip_local_port_range, or offer a part of the load \
+         from another machine (--shard)"
+    )]
+    NoPorts {
+        /// Where to.
+        address: String,
+    },
+    /// This process, or this machine, may open no more files.
+    #[error(
+        "{address}: no more open files ({cause}); raise the limit (ulimit -n, fs.file-max), or open fewer connections"
+    )]
+    NoFiles {
         /// Where to.
         address: String,
         /// What the system says.
@@ -120,18 +140,32 @@ impl ConnectError {
             | Self::NoRoots { .. }
             | Self::UnusableToken
             | Self::UnusableTls { .. }
-            | Self::UnusableHandshake => true,
+            | Self::UnusableHandshake
+            | Self::NoPorts { .. }
+            | Self::NoFiles { .. } => true,
             Self::Resolve { .. }
             | Self::Tcp { .. }
             | Self::Tls { .. }
             | Self::Refused { .. }
             | Self::NotWebSocket { .. }
+            | Self::DialectRefused { .. }
             | Self::TimedOut { .. } => false,
         }
     }
 }
 
 impl ConnectError {
+    /// What it means that there is no TCP connection.
+    fn tcp(address: String, cause: io::Error) -> Self {
+        #[cfg(unix)]
+        match cause.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL) => return Self::NoPorts { address },
+            Some(libc::EMFILE | libc::ENFILE) => return Self::NoFiles { address, cause },
+            _ => {}
+        }
+        Self::Tcp { address, cause }
+    }
+
     /// What the handshake's failure means.
     pub(crate) fn of_handshake(error: WsError) -> Self {
         match error {
@@ -167,6 +201,7 @@ pub trait Connect: Clone + Send + 'static {
 pub struct TcpConnect {
     target: Target,
     addresses: Arc<[SocketAddr]>,
+    sources: Sources,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     access: Arc<Access>,
 }
@@ -207,7 +242,7 @@ impl TcpConnect {
         } else {
             None
         };
-        Ok(Self { target, addresses, tls, access: Arc::new(access) })
+        Ok(Self { target, addresses, sources: Sources::default(), tls, access: Arc::new(access) })
     }
 
     /// Where it connects to, in the order in which it tries.
@@ -230,11 +265,11 @@ impl Connect for TcpConnect {
     type Stream = NetStream;
 
     async fn open(&self) -> Result<NetStream, ConnectError> {
-        let tcp_error = |cause| ConnectError::Tcp {
-            address: format!("{}:{}", self.target.host(), self.target.port()),
-            cause,
+        let tcp_error = |cause| {
+            let address = format!("{}:{}", self.target.host(), self.target.port());
+            ConnectError::tcp(address, cause)
         };
-        let tcp = TcpStream::connect(&*self.addresses).await.map_err(tcp_error)?;
+        let tcp = self.sources.connect(&self.addresses).await.map_err(tcp_error)?;
         // A small message must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).map_err(tcp_error)?;
         let Some((connector, name)) = &self.tls else {

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 
 use super::account::Account;
 use super::connect::Connect;
 use super::connection::Connection;
-use super::dial::{Dialed, Dialer};
+use super::dial::{Dialed, Dialer, Socket};
 use super::report::End;
-use super::transport::{Tapped, Transport};
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
 use crate::retry::{Backoff, PingPolicy, RetryPolicy};
@@ -45,7 +44,7 @@ enum Line<S: Transport, D, C: Clock + Unpin> {
 type Redial<S, D, C> = Pin<Box<dyn Future<Output = Result<Redialed<S, D, C>, End>>>>;
 
 struct Redialed<S, D, C> {
-    ws: WebSocketStream<Tapped<S, C>>,
+    socket: Socket<S, C>,
     session: D,
     /// Where it stands, should this connection come to nothing.
     backoff: Backoff,
@@ -79,11 +78,11 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Retry<K, D, C> {
                 }
             };
             let Some(limit) = give_up_after else {
-                let Dialed { ws, session, .. } = dialing.await;
-                return Ok(Redialed { ws, session, backoff });
+                let Dialed { socket, session, .. } = dialing.await;
+                return Ok(Redialed { socket, session, backoff });
             };
             let dialed = timeout_at(since + limit, dialing).await;
-            dialed.map(|Dialed { ws, session, .. }| Redialed { ws, session, backoff }).map_err(|_| {
+            dialed.map(|Dialed { socket, session, .. }| Redialed { socket, session, backoff }).map_err(|_| {
                 let why = failure.unwrap_or(reason);
                 let reason = format!("not connected again within {}: {why}", units::span(limit));
                 End { refused: refused && !was_served, reason }
@@ -95,13 +94,13 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Retry<K, D, C> {
 impl<K: Connect, C: Clock + Unpin, D: Dialect> Keeper<K, C, D> {
     pub(super) fn new(
         account: Account<C, D::Session>,
-        ws: WebSocketStream<Tapped<K::Stream, C>>,
+        socket: Socket<K::Stream, C>,
         ping: Option<PingPolicy>,
         retry: Option<Retry<K, D, C>>,
     ) -> Self {
         Self {
             account,
-            line: Line::Up(Box::new(Connection::new(ws, ping))),
+            line: Line::Up(Box::new(Connection::new(socket, ping))),
             ping,
             retry: retry.map(Box::new),
         }
@@ -138,7 +137,7 @@ impl<K: Connect, C: Clock + Unpin, D: Dialect> Keeper<K, C, D> {
         let Some(retry) = &mut self.retry else { return self.finish(end) };
         // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1); it is not
         // waited for.
-        let _ = connection.poll_close(cx);
+        let _ = connection.poll_close(&self.account.shared, cx);
         let heard = connection.heard();
         if heard {
             retry.backoff.restart();
@@ -157,7 +156,7 @@ impl<K: Connect, C: Clock + Unpin, D: Dialect> Keeper<K, C, D> {
         if let Some(retry) = &mut self.retry {
             retry.backoff = redialed.backoff;
         }
-        self.line = Line::Up(Box::new(Connection::new(redialed.ws, self.ping)));
+        self.line = Line::Up(Box::new(Connection::new(redialed.socket, self.ping)));
         self.account.reconnected(redialed.session);
     }
 
@@ -184,7 +183,7 @@ where
                 this.account.report();
                 // Where the peer has closed, this is the close frame that it is owed (RFC 6455, section 5.5.1).
                 // A peer that does not close with us is not waited for: the worker drops the connection in the end.
-                connection.poll_close(cx)
+                connection.poll_close(&this.account.shared, cx)
             }
             Line::Down { lost, .. } => {
                 let refused = lost.refused && !this.account.was_served();

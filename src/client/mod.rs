@@ -17,6 +17,7 @@ mod outages;
 mod pulse;
 mod report;
 mod shared;
+mod sources;
 mod summary;
 mod tls;
 mod transport;
@@ -351,6 +352,10 @@ where
         let mut counts = ConnectionCounts { requested, ..ConnectionCounts::default() };
         let mut setup = SetupTimes::default();
         let mut failures = Vec::new();
+        let begun_ns = opened.iter().map(|worker| worker.begun_ns).min();
+        let ended_ns = opened.iter().map(|worker| worker.ended_ns).max();
+        counts.opening_s =
+            ended_ns.zip(begun_ns).map(|(ended, begun)| ended.saturating_sub(begun) as f64 / 1e9);
         for worker in opened {
             counts.established += worker.established;
             setup.add(&worker.setup);

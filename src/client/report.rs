@@ -1,15 +1,14 @@
 //! What a client found, and why it ended.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
-
-use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::ledger::Ledger;
 use crate::record::CoarseHistogram;
 use crate::schedule::DueTimes;
 use crate::units;
+use crate::websocket::{CloseCode, Violation};
 
 /// Why a connection ended before the load did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,31 +68,28 @@ impl End {
         Self::dropped(format!("no sign of life for {}", units::span(dead_after)))
     }
 
-    pub(super) fn of(error: &WsError) -> Self {
-        Self::dropped(match error {
-            WsError::Io(cause) => format!("connection lost: {cause}"),
-            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                "connection lost without a close frame".to_owned()
-            }
-            WsError::Protocol(cause) => format!("the server broke the protocol: {cause}"),
-            WsError::Utf8(_) => "the server sent text that is not UTF-8".to_owned(),
-            WsError::Capacity(cause) => format!("the server sent too much: {cause}"),
-            WsError::ConnectionClosed | WsError::AlreadyClosed => {
-                "the server closed the connection".to_owned()
-            }
-            other => other.to_string(),
+    /// The byte stream failed.
+    pub(super) fn lost(cause: &io::Error) -> Self {
+        Self::dropped(format!("connection lost: {cause}"))
+    }
+
+    /// The peer sent something that is no WebSocket message.
+    pub(super) fn violated(violation: Violation) -> Self {
+        Self::dropped(match violation.code() {
+            CloseCode::InvalidData => "the server sent text that is not UTF-8".to_owned(),
+            CloseCode::TooBig => format!("the server sent too much: {violation}"),
+            _ => format!("the server broke the protocol: {violation}"),
         })
     }
-}
 
-/// Where the peer sent something that is no WebSocket message, the code by which it is told so (RFC 6455, section 7.4.1).
-pub(super) fn violation(error: &WsError) -> Option<CloseCode> {
-    match error {
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(_) => Some(CloseCode::Protocol),
-        WsError::Utf8(_) => Some(CloseCode::Invalid),
-        WsError::Capacity(_) => Some(CloseCode::Size),
-        _ => None,
+    /// The peer said goodbye. By the code alone it is known why: the text beside it is whatever the peer likes.
+    pub(super) fn closed(code: Option<u16>, reason: &str) -> Self {
+        let text = match code {
+            Some(code) => format!("closed by the server: {code} {reason}"),
+            None => "closed by the server without a code".to_owned(),
+        };
+        let refused = code == Some(CloseCode::TryAgainLater.number());
+        Self { refused, reason: text.trim_end().to_owned() }
     }
 }
 

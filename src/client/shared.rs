@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::BytesMut;
-
+use super::connection::Scratch;
 use super::in_flight::InFlight;
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
 use crate::result::{Moments, Unmatched};
+use crate::websocket::Masks;
 use crate::workload::Workload;
 
 /// After the end of the load, answers count as achieved for so long (`achieved_rate`).
@@ -64,8 +64,10 @@ pub(super) struct Shared<C> {
     /// What is sent and unanswered over several loads, where somebody wants to know.
     pub(super) in_flight: Option<Arc<InFlight>>,
     pub(super) recorder: RefCell<Recorder>,
-    /// One buffer to encode into, for all connections: idle ones need none.
-    pub(super) encode: RefCell<BytesMut>,
+    /// Taken by the connection whose turn it is, and put back at the turn's end.
+    pub(super) scratch: Cell<Scratch>,
+    /// The keys by which all connections mask their frames.
+    pub(super) masks: RefCell<Masks>,
     /// Cuts of connections that are opened again.
     pub(super) outages: RefCell<OutageLog>,
     /// The first messages that matched nothing that was asked.
@@ -102,7 +104,8 @@ impl<C: Clock> Shared<C> {
             in_flight: None,
             answered: Cell::new(0),
             recorder: RefCell::new(recorder),
-            encode: RefCell::default(),
+            scratch: Cell::default(),
+            masks: RefCell::new(Masks::from_system()),
             outages: RefCell::default(),
             unmatched: RefCell::default(),
         }
@@ -196,7 +199,8 @@ pub(super) struct Slot {
     pub(super) in_flight: Cell<usize>,
     /// Whether something is, or will come, due that has not been sent and may still be.
     pub(super) backlog: Cell<bool>,
-    report: RefCell<Option<ConnectionReport>>,
+    /// On the heap, since a connection has none until it ends.
+    report: RefCell<Option<Box<ConnectionReport>>>,
     reported: Cell<bool>,
 }
 
@@ -216,7 +220,7 @@ impl Slot {
     }
 
     pub(super) fn report(&self, report: ConnectionReport) {
-        *self.report.borrow_mut() = Some(report);
+        *self.report.borrow_mut() = Some(Box::new(report));
         self.reported.set(true);
         self.in_flight.set(0);
         self.backlog.set(false);
@@ -227,6 +231,6 @@ impl Slot {
     }
 
     pub(super) fn take_report(&self) -> Option<ConnectionReport> {
-        self.report.borrow_mut().take()
+        self.report.borrow_mut().take().map(|report| *report)
     }
 }

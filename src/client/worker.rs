@@ -7,20 +7,18 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{oneshot, watch};
-use tokio_tungstenite::WebSocketStream;
 
 use super::account::{Account, Pace, Parts};
 use super::connect::{Connect, ConnectError};
-use super::dial::{Dialed, Dialer, Setup};
+use super::dial::{Dialed, Dialer, Setup, Socket};
 use super::in_flight::InFlight;
 use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use super::shared::{Phase, Shared, Slot};
-use super::transport::Tapped;
 use crate::clock::Clock;
 use crate::dialect::{Dialect, Identity};
-use crate::pacer::{PacerKind, Sleeper};
+use crate::pacer::{Lead, PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
 use crate::result::{Moments, Unmatched};
 use crate::schedule::{Timeline, mix};
@@ -37,6 +35,10 @@ const MAX_EXPIRE_STEP_NS: u64 = 1_000_000_000;
 const LINGER_NS: u64 = 100_000_000;
 /// Sets the random delays of reconnects apart from everything else that the seed decides.
 const BACKOFF_STREAM: u64 = 0x6261_636b_6f66_6621;
+/// Who spins does so from so long before a message is due: about twice as long as a timer may be late.
+const SPIN_BUDGET_NS: u64 = 200_000;
+/// Who spins for answers gives up after so long without one, and sleeps.
+const ANSWER_SPIN_BUDGET_NS: u64 = 1_000_000;
 /// How long connections get to send their close frames.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,9 @@ pub(super) struct Opened {
     pub(super) established: u64,
     pub(super) failures: Vec<(u32, ConnectError)>,
     pub(super) setup: SetupTimes,
+    /// When it began, and when the last was open or had failed, on the run's clock.
+    pub(super) begun_ns: u64,
+    pub(super) ended_ns: u64,
 }
 
 /// How long connections took to be opened, and what of it.
@@ -138,7 +143,7 @@ pub(super) struct Plan<K, D, C> {
 /// A connection over which load may be offered.
 struct Open<S, D, C> {
     index: u32,
-    ws: WebSocketStream<Tapped<S, C>>,
+    socket: Socket<S, C>,
     session: D,
     setup: Setup,
 }
@@ -157,6 +162,7 @@ where
         let mut opened = Opened::default();
         let mut open = Vec::with_capacity(self.connections.len());
         let begun_ns = self.clock.now_ns();
+        opened.begun_ns = begun_ns;
         let ramp_ns = u64::try_from(self.workload.ramp_up.as_nanos()).unwrap_or(u64::MAX);
         let mut under_way = FuturesUnordered::new();
         let mut control = self.control.clone();
@@ -190,6 +196,7 @@ where
         }
         open.sort_by_key(|connection| connection.index);
         opened.established = open.len() as u64;
+        opened.ended_ns = self.clock.now_ns();
         (Ready { open }, opened)
     }
 
@@ -208,7 +215,7 @@ where
         let mut tasks = Vec::with_capacity(slots.len());
         let schedule = self.workload.schedule();
         let dialer = Rc::new(self.dialer());
-        for (Open { index, ws, session, .. }, slot) in ready.open.into_iter().zip(&slots) {
+        for (Open { index, socket, session, .. }, slot) in ready.open.into_iter().zip(&slots) {
             let identity = self.identity(index);
             let client_id = identity.client_id.clone();
             let pace = match schedule {
@@ -224,7 +231,7 @@ where
                 let seed = mix(self.workload.seed ^ BACKOFF_STREAM, u64::from(index));
                 Retry::new(policy, Rc::clone(&dialer), identity, seed)
             });
-            let keeper = Keeper::<K, C, D>::new(account, ws, self.workload.ping, retry);
+            let keeper = Keeper::<K, C, D>::new(account, socket, self.workload.ping, retry);
             tasks.push(tokio::task::spawn_local(keeper));
         }
         let answer_timeout_ns = shared.answer_timeout_ns;
@@ -232,6 +239,7 @@ where
             sleeper: (self.sleeper)()?,
             timeline: Timeline::new(timeline),
             pacer: self.workload.pacer,
+            lead: Lead::default(),
             expire_step_ns: (answer_timeout_ns / 20).clamp(HOUSEKEEPING_NS, MAX_EXPIRE_STEP_NS),
             send_grace_ns: u64::try_from(self.workload.send_grace.as_nanos()).unwrap_or(u64::MAX),
             control: self.control.clone(),
@@ -286,7 +294,7 @@ where
         let dialing = self.dialer().dial(self.identity(index));
         async move {
             match dialing.await {
-                Ok(Dialed { ws, session, setup }) => Ok(Open { index, ws, session, setup }),
+                Ok(Dialed { socket, session, setup }) => Ok(Open { index, socket, session, setup }),
                 Err(error) => Err((index, error)),
             }
         }
@@ -340,6 +348,8 @@ struct Conductor<'a, C> {
     sleeper: Sleeper,
     timeline: Timeline,
     pacer: PacerKind,
+    /// By how much the sleeper is told to wake early, since it wakes late.
+    lead: Lead,
     /// How often connections are woken to look for messages that timed out.
     expire_step_ns: u64,
     /// After the end of the load, messages that came due before it may still leave for so long.
@@ -434,23 +444,45 @@ impl<C: Clock> Conductor<'_, C> {
         }
     }
 
-    /// Sleeps; whether the coordinator wants the load to end.
+    /// Waits until then; whether the coordinator wants the load to end, which ends the wait.
     async fn wait_until(&mut self, wake_ns: u64) -> std::io::Result<bool> {
-        if self.pacer == PacerKind::Spin {
-            tokio::task::yield_now().await;
-            return Ok(*self.control.borrow() != Control::Run);
+        loop {
+            let now_ns = self.shared.clock.now_ns();
+            let early_ns = match self.pacer {
+                // A clock that a test drives stands still while anybody spins.
+                _ if !self.sleeper.is_precise() => 0,
+                PacerKind::Spin if self.expects_answers(now_ns) => u64::MAX,
+                PacerKind::Spin => SPIN_BUDGET_NS,
+                PacerKind::Timer | PacerKind::Coalesce(_) => self.lead.span_ns(),
+            };
+            let span_ns = wake_ns.saturating_sub(now_ns);
+            if let Some(sleep_ns) = span_ns.checked_sub(early_ns).filter(|&sleep_ns| sleep_ns > 0) {
+                tokio::select! {
+                    biased;
+                    slept = self.sleeper.sleep(sleep_ns) => slept?,
+                    // The sender lives as long as the coordinator; without one there is nobody to report to.
+                    changed = self.control.changed() => {
+                        return Ok(changed.is_err() || *self.control.borrow() != Control::Run);
+                    }
+                }
+                self.lead.woke(self.shared.clock.now_ns().saturating_sub(now_ns + sleep_ns));
+            } else {
+                // The answers are looked after meanwhile.
+                tokio::task::yield_now().await;
+                if *self.control.borrow() != Control::Run {
+                    return Ok(true);
+                }
+            }
+            if self.shared.clock.now_ns() >= wake_ns {
+                return Ok(false);
+            }
         }
-        let span_ns = wake_ns.saturating_sub(self.shared.clock.now_ns());
-        if span_ns == 0 {
-            tokio::task::yield_now().await;
-            return Ok(*self.control.borrow() != Control::Run);
-        }
-        tokio::select! {
-            biased;
-            slept = self.sleeper.sleep(span_ns) => { slept?; Ok(false) }
-            // The sender lives as long as the coordinator; without one there is nobody to report to.
-            changed = self.control.changed() => Ok(changed.is_err() || *self.control.borrow() != Control::Run),
-        }
+    }
+
+    /// Whether it is answers and not the schedule that the next messages wait for: in a closed loop, as long as they come.
+    fn expects_answers(&self, now_ns: u64) -> bool {
+        let last_ns = self.shared.last_answer_ns.get().unwrap_or(self.shared.start_ns);
+        self.timeline.next_due().is_none() && now_ns.saturating_sub(last_ns) < ANSWER_SPIN_BUDGET_NS
     }
 
     async fn sleep_until(&mut self, wake_ns: u64) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 //! was sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -18,6 +19,8 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[derive(Debug, Clone)]
 pub struct Content {
     text: Arc<str>,
+    /// The CRC-32 of the content at each offset, once it was asked for; before that, 0.
+    checksums: Arc<[AtomicU32]>,
     bytes: usize,
     seed: u64,
 }
@@ -30,7 +33,8 @@ impl Content {
         let length = if bytes == 0 { 0 } else { OFFSETS + bytes };
         let text: String =
             (0..length).map(|_| char::from(ALPHABET[(rng.next_u64() >> 58) as usize])).collect();
-        Self { text: text.into(), bytes, seed }
+        let checksums = (0..length.min(OFFSETS)).map(|_| AtomicU32::new(0)).collect();
+        Self { text: text.into(), checksums, bytes, seed }
     }
 
     /// The content of message `sequence` of `connection`.
@@ -40,9 +44,32 @@ impl Content {
         if self.bytes == 0 {
             return "";
         }
-        let offset = mix(self.seed ^ u64::from(connection), sequence) as usize % OFFSETS;
+        let offset = self.offset(connection, sequence);
         // ASCII throughout, so every byte is a boundary.
         self.text.get(offset..offset + self.bytes).unwrap_or_default()
+    }
+
+    /// The CRC-32 (IEEE) of that content.
+    #[inline]
+    #[must_use]
+    pub fn checksum_of(&self, connection: u32, sequence: u64) -> u32 {
+        let checksum = || crc32fast::hash(self.of(connection, sequence).as_bytes());
+        let Some(known) = self.checksums.get(self.offset(connection, sequence)) else {
+            return checksum();
+        };
+        match known.load(Ordering::Relaxed) {
+            0 => {
+                let checksum = checksum();
+                known.store(checksum, Ordering::Relaxed);
+                checksum
+            }
+            known => known,
+        }
+    }
+
+    #[inline]
+    fn offset(&self, connection: u32, sequence: u64) -> usize {
+        mix(self.seed ^ u64::from(connection), sequence) as usize % OFFSETS
     }
 }
 
@@ -58,6 +85,11 @@ mod tests {
         assert_ne!(content.of(3, 9), content.of(3, 10));
         assert_ne!(content.of(3, 9), content.of(4, 9));
         assert_ne!(content.of(3, 9), Content::new(2, 64).of(3, 9));
+        for bytes in [0, 64] {
+            let content = Content::new(1, bytes);
+            let checksum = crc32fast::hash(content.of(3, 9).as_bytes());
+            assert_eq!([content.checksum_of(3, 9), content.checksum_of(3, 9)], [checksum; 2]);
+        }
         assert_eq!(Content::new(1, 0).of(0, 0), "");
     }
 }

@@ -7,8 +7,7 @@ use bytes::BytesMut;
 use super::{Answer, Content, Dialect, Frame, FrameKind, Identity, Session};
 use crate::ledger::Lane;
 use crate::message::{
-    MessageId, Priority, Response, WallTime, decode_response_text, encode_throughput_test,
-    encode_user_message,
+    AnswerTemplate, MessageId, OwnAnswer, Priority, RequestTemplate, Response, WallTime, decode_response_text,
 };
 use crate::units::UnitError;
 
@@ -78,7 +77,14 @@ impl Dialect for Floodline {
     }
 
     fn session(&self, identity: Identity) -> FloodlineSession {
-        FloodlineSession { dialect: self.clone(), identity }
+        let request = match self.request {
+            RequestKind::ThroughputTest => {
+                RequestTemplate::throughput_test(&identity.client_id, self.priority)
+            }
+            RequestKind::UserMessage => RequestTemplate::user_message(&identity.client_id, self.priority),
+        };
+        let answer = AnswerTemplate::new(&identity.client_id);
+        FloodlineSession { dialect: self.clone(), identity, request, answer }
     }
 }
 
@@ -87,6 +93,8 @@ impl Dialect for Floodline {
 pub struct FloodlineSession {
     dialect: Floodline,
     identity: Identity,
+    request: RequestTemplate,
+    answer: AnswerTemplate,
 }
 
 impl FloodlineSession {
@@ -113,12 +121,18 @@ impl FloodlineSession {
             // An answer that contradicts itself names no message.
             return Answer::Corrupted;
         }
+        self.own(sequence, check, depth)
+    }
+
+    /// An answer to a message of this connection.
+    #[inline]
+    fn own(&self, sequence: u64, check: Check<'_>, queue_depth: Option<u64>) -> Answer {
         let intact = match check {
-            Check::Crc(crc) => crc32fast::hash(self.content(sequence).as_bytes()) == crc,
+            Check::Crc(crc) => self.dialect.content.checksum_of(self.identity.connection, sequence) == crc,
             Check::Content(content) => content == self.content(sequence),
             Check::None => true,
         };
-        Answer::Processed { sequence, lane: Some(self.dialect.lane()), intact, queue_depth: depth }
+        Answer::Processed { sequence, lane: Some(self.dialect.lane()), intact, queue_depth }
     }
 }
 
@@ -135,19 +149,17 @@ impl Session for FloodlineSession {
     }
 
     fn encode(&mut self, sequence: u64, now: WallTime, out: &mut BytesMut) {
-        let id = MessageId { client_id: &self.identity.client_id, n: sequence };
         let content = self.dialect.content.of(self.identity.connection, sequence);
-        let priority = self.dialect.priority;
-        match self.dialect.request {
-            RequestKind::ThroughputTest => encode_throughput_test(out, id, content, now, priority),
-            RequestKind::UserMessage => encode_user_message(out, id, content, now, priority),
-        }
+        self.request.encode(out, sequence, content, now);
     }
 
     fn decode(&mut self, frame: Frame<'_>) -> Answer {
         let Frame::Text(text) = frame else {
             return Answer::Corrupted;
         };
+        if let Some(OwnAnswer { sequence, queue_depth, content_crc32 }) = self.answer.read(text) {
+            return self.own(sequence, Check::Crc(content_crc32), Some(queue_depth));
+        }
         let Ok(response) = decode_response_text(text) else {
             return Answer::Corrupted;
         };

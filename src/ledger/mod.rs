@@ -299,9 +299,8 @@ impl Ledger {
     /// Takes a message that has been sent out of what is under way.
     fn classify(&mut self, sequence: u64) -> Option<Flight> {
         // An answer to a message that still waits in our own buffer is a guess of the peer's: leave the message there.
-        self.pending.flight(sequence)?.sent_ns?;
+        let flight = self.pending.take_sent(sequence)?;
         self.in_flight -= 1;
-        let flight = self.pending.take(sequence)?;
         self.spare.allow(sequence, flight.resends);
         Some(flight)
     }

@@ -114,6 +114,22 @@ impl Pending {
         Some(flight)
     }
 
+    /// Takes a message out that has been sent: it got its answer.
+    #[inline]
+    pub fn take_sent(&mut self, sequence: u64) -> Option<Flight> {
+        let Some(at) = self.occupied(sequence) else {
+            self.holes.get(&sequence)?.sent_ns?;
+            return self.holes.remove(&sequence);
+        };
+        let slot = &mut self.ring[at];
+        if slot.sent_ns == NONE {
+            return None;
+        }
+        slot.occupied = false;
+        self.in_ring -= 1;
+        Some(slot.flight())
+    }
+
     /// The lowest sequence under way.
     pub fn oldest(&mut self) -> Option<u64> {
         self.skip_free();
@@ -216,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>()), 1..400)) {
+        fn behaves_like_a_map(steps in proptest::collection::vec((0_u8..5, any::<prop::sample::Index>()), 1..400)) {
             let mut pending = Pending::default();
             let mut model: BTreeMap<u64, Flight> = BTreeMap::new();
             for (time, (kind, pick)) in steps.into_iter().enumerate() {
@@ -235,6 +251,11 @@ mod tests {
                             again
                         });
                         prop_assert_eq!(pending.sent(target, time), expected);
+                    }
+                    3 => {
+                        let sent = model.get(&target).is_some_and(|flight| flight.sent_ns.is_some());
+                        let expected = if sent { model.remove(&target) } else { None };
+                        prop_assert_eq!(pending.take_sent(target), expected);
                     }
                     _ => prop_assert_eq!(pending.take(target), model.remove(&target)),
                 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
+use super::known::append_integer;
 use super::scan::plain_len;
 use super::{
     AiResponse, Backpressure, DuplicateRejected, ErrorResponse, GenericResponse, LatencyResponse, MessageId,
@@ -239,8 +240,13 @@ fn raw(out: &mut BytesMut, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+#[inline]
 fn integer(out: &mut BytesMut, number: u64) {
-    raw(out, itoa::Buffer::new().format(number));
+    // One digit is the commonest number: nothing waits in a queue.
+    match number {
+        0..=9 => out.extend_from_slice(&[b'0' + number as u8]),
+        _ => append_integer(out, number),
+    }
 }
 
 fn optional_integer(out: &mut BytesMut, number: Option<u64>) {
@@ -288,7 +294,7 @@ fn string(out: &mut BytesMut, text: &str) {
 }
 
 /// Appends what stands between the quotes: as it is up to the first byte that needs an escape, and again after it.
-fn escaped(out: &mut BytesMut, text: &str) {
+pub(super) fn escaped(out: &mut BytesMut, text: &str) {
     let mut rest = text.as_bytes();
     loop {
         let (plain, special) = rest.split_at(plain_len(rest));

@@ -2,6 +2,8 @@
 
 use bytes::BytesMut;
 
+use super::template::TimeText;
+
 /// A peer's wall clock in nanoseconds since the Unix epoch: for information, never to compute a latency.
 ///
 /// On the wire it is a JSON number of seconds with 6 decimals. Until the year 2106 a time survives the way through
@@ -35,12 +37,6 @@ impl WallTime {
 
     /// Appends the time as seconds with 6 decimals; what is below the microsecond is cut off.
     pub(crate) fn encode(self, out: &mut BytesMut) {
-        const NS_PER_S: u64 = 1_000_000_000;
-        out.extend_from_slice(itoa::Buffer::new().format(self.0 / NS_PER_S).as_bytes());
-        // A leading 1, which is cut off, keeps the zeros behind it.
-        let mut decimals = itoa::Buffer::new();
-        let decimals = decimals.format(1_000_000 + self.0 % NS_PER_S / 1_000).as_bytes();
-        out.extend_from_slice(b".");
-        out.extend_from_slice(decimals.get(1..).unwrap_or_default());
+        TimeText::of(self.0 / 1_000).append_to(out);
     }
 }

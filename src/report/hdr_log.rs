@@ -45,7 +45,7 @@ pub fn intervals(results: &TestResults) -> Result<String, HdrLogError> {
             format!("{case}.{}", run.phase).chars().map(|c| if tag_safe(c) { c } else { '_' }).collect();
         let after = begun(run).duration_since(first).unwrap_or_default();
         let lasted = Duration::try_from_secs_f64(run.run.offered_for_s).unwrap_or_default();
-        log.write_histogram(histogram.counts(), after, lasted, Tag::new(&name))
+        log.write_histogram(&histogram.counts(), after, lasted, Tag::new(&name))
             .map_err(|error: IntervalLogWriterError<_>| HdrLogError(format!("{error:?}")))?;
     }
     String::from_utf8(out).map_err(|error| HdrLogError(io::Error::other(error).to_string()))

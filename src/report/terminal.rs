@@ -245,8 +245,11 @@ fn resources(out: &mut String, results: &LoadTestResults) {
     let resources = &results.resources;
     let loaded_s = results.offered_for_s + 2.0 * results.workload.ramp_s;
     let _ = writeln!(out);
-    side(out, "client", resources.client.as_ref(), results.cost.client_cpu_us_per_message, loaded_s);
-    side(out, "server", resources.server.as_ref(), results.cost.server_cpu_us_per_message, loaded_s);
+    let cost = &results.cost;
+    let client = (cost.client_cpu_us_per_message, cost.client_bytes_per_connection);
+    let server = (cost.server_cpu_us_per_message, cost.server_bytes_per_connection);
+    side(out, "client", resources.client.as_ref(), client, loaded_s);
+    side(out, "server", resources.server.as_ref(), server, loaded_s);
     if let Some(foreign) = resources.foreign_cpu_cores {
         let _ = writeln!(out, "others      {foreign:.2} cores");
     }
@@ -255,7 +258,14 @@ fn resources(out: &mut String, results: &LoadTestResults) {
     }
 }
 
-fn side(out: &mut String, name: &str, process: Option<&ProcessSummary>, cost_us: Option<f64>, loaded_s: f64) {
+/// What one side took, and what a message and a connection cost it.
+fn side(
+    out: &mut String,
+    name: &str,
+    process: Option<&ProcessSummary>,
+    (message_us, connection_bytes): (Option<f64>, Option<f64>),
+    loaded_s: f64,
+) {
     let Some(process) = process else {
         return;
     };
@@ -263,8 +273,11 @@ fn side(out: &mut String, name: &str, process: Option<&ProcessSummary>, cost_us:
     if let Some(cpu_s) = process.cpu_s {
         parts.push(format!("{:.2} cores", cpu_s / loaded_s.max(1e-9)));
     }
-    if let Some(cost_us) = cost_us {
+    if let Some(cost_us) = message_us {
         parts.push(format!("{} a message", units::latency_us(cost_us)));
+    }
+    if let Some(bytes) = connection_bytes {
+        parts.push(format!("{} a connection", units::bytes(bytes as u64)));
     }
     if let Some(peak) = process.peak_rss_bytes {
         parts.push(format!("peak {}", units::bytes(peak)));

@@ -10,7 +10,7 @@ pub(super) fn serialize<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
-        .serialize(histogram.counts(), &mut bytes)
+        .serialize(&histogram.counts(), &mut bytes)
         .map_err(|error| S::Error::custom(format!("a histogram does not serialise: {error:?}")))?;
     serializer.serialize_str(&BASE64.encode(bytes))
 }

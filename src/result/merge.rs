@@ -155,6 +155,7 @@ impl ConnectionCounts {
             *self.reasons.entry(reason).or_default() += count;
         }
         (self.setup_us, self.connect_us, self.tls_us, self.upgrade_us) = (None, None, None, None);
+        self.opening_s = self.opening_s.zip(other.opening_s).map(|(a, b)| a.max(b));
     }
 }
 

@@ -32,7 +32,7 @@ use crate::result::{
     Cost, FanOut, Histograms, LoadTestResults, RUN_SCHEMA, Resources, ThroughputMetrics, TlsSummary, Verdict,
     WorkloadSummary,
 };
-use crate::sampler::{DEFAULT_PERIOD, SampleSeries, Sampler, SamplerError};
+use crate::sampler::{DEFAULT_PERIOD, ProcessProbe, Sample, SampleSeries, Sampler, SamplerError};
 use crate::workload::{Target, Workload, WorkloadError};
 
 pub use access::{AccessError, access};
@@ -241,6 +241,7 @@ where
     }
     let server_pid_now = plan.server_pid_now.clone();
     let mut watched = Watched { observer, server_pid, server_pid_now, sampler: None, since_unix_ns: 0 };
+    let before = [Some(std::process::id()), server_pid].map(|pid| pid.and_then(resident_bytes));
     let measured = client.run(stop, &mut watched);
     let mut series = watched.sampler.take().transpose()?.map(Sampler::stop).unwrap_or_default();
     let measured = measured?;
@@ -248,6 +249,7 @@ where
     let before_s = (measured.started_at_unix_ns as f64 - watched.since_unix_ns as f64) / 1e9;
     series.samples.iter_mut().for_each(|sample| sample.t_s -= before_s);
     let mut results = gather(summary, shard, measured, series);
+    cost_of_connections(&mut results, before);
     results.calibration.clone_from(&plan.calibration);
     results.fan_out = spoken.fan_out().map(|counts| {
         let per_connection = results.per_connection.iter();
@@ -259,6 +261,27 @@ where
         FanOut::new(counts.subscribers, copies.sum(), counts.received, counts.repeated, &counts.skew)
     });
     Ok(results)
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    ProcessProbe::open(pid)?.read()?.rss_bytes
+}
+
+/// What the connections took, where `before` them the client and the server were as large as it says.
+fn cost_of_connections(results: &mut LoadTestResults, before: [Option<u64>; 2]) {
+    let established = results.connections.established;
+    let each = |before: Option<u64>, most: Option<u64>| {
+        let grown = most?.saturating_sub(before?);
+        (established > 0).then(|| grown as f64 / established as f64)
+    };
+    let [client, server] = before;
+    // Behind the load its result is put together, which takes memory, too.
+    let under_load = |sample: &&Sample| sample.t_s <= results.offered_for_s;
+    let samples: Vec<&Sample> = results.resources.samples.iter().filter(under_load).collect();
+    let most_of_client = samples.iter().filter_map(|sample| sample.client.rss_bytes).max();
+    let most_of_server = samples.iter().filter_map(|sample| sample.server?.rss_bytes).max();
+    results.cost.client_bytes_per_connection = each(client, most_of_client);
+    results.cost.server_bytes_per_connection = each(server, most_of_server);
 }
 
 /// Watches the resources from the moment the load starts.
@@ -343,6 +366,7 @@ fn gather(
         cost: Cost {
             client_cpu_us_per_message: per_message(summary.client.cpu_s),
             server_cpu_us_per_message: per_message(summary.server.as_ref().and_then(|server| server.cpu_s)),
+            ..Cost::default()
         },
         moments: measured.moments,
         messages: measured.messages,

@@ -12,13 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
 use super::fault::Mishap;
-use super::frame::{self, CloseCode, Opcode};
 use super::hold::Released;
-use super::reader::{Event, Reader};
 use super::session::Session;
 use super::worker::{Scratch, Worker};
 use crate::clock::unix_now_ns;
 use crate::message::{INVALID_JSON, WallTime};
+use crate::websocket::{CloseCode, Event, Opcode, Reader, Sender, append_close, append_control};
 
 /// While so many bytes of answers wait for a client that does not read, nothing more is read from it: then TCP
 /// pushes back, and a connection's memory is bounded by this and the answers to one batch.
@@ -48,15 +47,8 @@ where
 {
     let number = visit.number;
     let session = Session::new(Rc::clone(&worker), number, visit.whose);
-    let mut connection = Connection {
-        stream,
-        worker,
-        session,
-        reader: Reader::default(),
-        unsent: BytesMut::new(),
-        flushing: false,
-        mute: false,
-    };
+    let reader = Reader::new(Sender::Client, worker.shared.config.max_message_bytes);
+    let mut connection = Connection { stream, worker, session, reader, unsent: BytesMut::new(), mute: false };
     let mut expiry = visit.expires_at.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     let mishap = connection.worker.shared.planted.befalls_connection(number);
     let mut mishap = mishap.map(|(after, mishap)| (Box::pin(tokio::time::sleep(after)), mishap));
@@ -87,8 +79,7 @@ where
         Ending::Violated(code) => close(stream, unsent, code.number(), code.reason(), Farewell::Deaf).await,
         Ending::Stopped => {
             let code = CloseCode::GoingAway;
-            let farewell = Farewell::Awaited(reader, worker.shared.config.max_message_bytes);
-            close(stream, unsent, code.number(), code.reason(), farewell).await;
+            close(stream, unsent, code.number(), code.reason(), Farewell::Awaited(reader)).await;
         }
     }
 }
@@ -122,7 +113,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let code = CloseCode::TryAgainLater;
-    let farewell = Farewell::Awaited(Reader::default(), max_message_bytes);
+    let farewell = Farewell::Awaited(Reader::new(Sender::Client, max_message_bytes));
     close(stream, BytesMut::new(), code.number(), code.reason(), farewell).await;
 }
 
@@ -131,7 +122,7 @@ enum Farewell {
     /// Nothing: it closed first.
     Heard,
     /// Its close frame, behind whatever else it was sending.
-    Awaited(Reader, usize),
+    Awaited(Reader),
     /// The end of its stream: nothing that it sends can be understood any more.
     Deaf,
 }
@@ -142,7 +133,7 @@ async fn close<S>(mut stream: S, mut unsent: BytesMut, code: u16, reason: &str, 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    frame::append_close(&mut unsent, code, reason);
+    append_close(&mut unsent, None, code, reason);
     // On the heap: an array would be part of every open connection's task.
     let mut input = vec![0; 4096];
     let closing = async {
@@ -165,12 +156,12 @@ where
 
 impl Farewell {
     fn hear(self, input: &mut [u8]) -> Self {
-        let Self::Awaited(mut reader, max_message_bytes) = self else { return self };
+        let Self::Awaited(mut reader) = self else { return self };
         let mut closed = false;
-        let fed = reader.feed(input, max_message_bytes, |event| closed |= matches!(event, Event::Close(_)));
+        let fed = reader.feed(input, |event| closed |= matches!(event, Event::Close(..)));
         match fed {
             _ if closed => Self::Heard,
-            Ok(()) => Self::Awaited(reader, max_message_bytes),
+            Ok(()) => Self::Awaited(reader),
             Err(_) => Self::Deaf,
         }
     }
@@ -250,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if filled == 0 {
                 return Some(Ending::Gone);
             }
+            self.worker.spinner.batch_came();
             let input = scratch.input.get_mut(..filled).unwrap_or_default();
             if let Some(ending) = handle(&mut self.reader, &mut self.session, input, &mut scratch.out) {
                 return Some(ending);
@@ -326,13 +318,17 @@ fn handle(
     // One look at the clock a read: what is read together was received together.
     let now = WallTime::from_unix_ns(unix_now_ns());
     let mut closed = None;
-    let max_message_bytes = session.max_message_bytes();
-    let fed = reader.feed(input, max_message_bytes, |event| match event {
+    let fed = reader.feed(input, |event| match event {
         Event::Text(text) => session.text(text, now, out),
-        Event::Binary => session.error(INVALID_JSON, now, out),
-        Event::Ping(payload) => frame::append_control(out, Opcode::Pong, payload),
+        Event::Binary(_) => session.error(INVALID_JSON, now, out),
+        Event::Ping(payload) => append_control(out, Opcode::Pong, None, payload),
         Event::Pong => {}
-        Event::Close(code) => closed = Some(Ending::ClosedByPeer(code.unwrap_or(CloseCode::Normal.number()))),
+        Event::Close(code, _) => {
+            closed = Some(Ending::ClosedByPeer(code.unwrap_or(CloseCode::Normal.number())))
+        }
     });
-    fed.err().map(Ending::Violated).or(closed).or_else(|| session.is_cut().then_some(Ending::Gone))
+    fed.err()
+        .map(|violation| Ending::Violated(violation.code()))
+        .or(closed)
+        .or_else(|| session.is_cut().then_some(Ending::Gone))
 }

@@ -9,7 +9,6 @@ mod config;
 mod connection;
 mod engine;
 mod fault;
-mod frame;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -17,9 +16,9 @@ mod handshake;
 mod hold;
 pub mod idempotency;
 mod queue;
-mod reader;
 mod session;
 mod shared;
+mod spinner;
 mod stats;
 mod tls;
 mod tokens;

@@ -10,15 +10,15 @@ use bytes::BytesMut;
 use super::answer::{self, Circumstances};
 use super::engine::{Admission, Done, Engine, Job, Outbox};
 use super::fault::Slips;
-use super::frame::append_text;
 use super::hold::{Released, spaced};
 use super::idempotency::{MAX_ID_BYTES, Recorded, Recording};
 use super::worker::Worker;
 use crate::clock::unix_now_ns;
 use crate::message::{
     Backpressure, DecodeError, DuplicateRejected, ErrorResponse, GenericResponse, INVALID_JSON, Other,
-    Priority, QueueFull, Request, WallTime, decode_request_text,
+    Priority, QueueFull, Request, SenderTemplate, WallTime, decode_request_text,
 };
+use crate::websocket::{Opcode, append};
 
 /// What a sender is told whose message was not processed because its id could not be recorded.
 const NOT_RECORDED: &str = "The message could not be recorded";
@@ -27,6 +27,8 @@ const NOT_RECORDED: &str = "The message could not be recorded";
 #[derive(Debug)]
 pub(super) struct Session {
     worker: Rc<Worker>,
+    /// Who sends, as far as that is known.
+    sender: SenderTemplate,
     /// Where answers come from that take time; with the engine they come from.
     delayed: Option<(Arc<Engine>, Arc<Outbox>)>,
     /// An overflow episode lasts from a refusal to the next admission of a normal request.
@@ -68,7 +70,8 @@ impl Session {
             gap: worker.shared.planted.starves_connection(number),
             ..Slipping::default()
         };
-        Self { worker, delayed, overflowing: false, signal_due: None, slipping, whose: whose.to_owned() }
+        let (sender, whose) = (SenderTemplate::default(), whose.to_owned());
+        Self { worker, sender, delayed, overflowing: false, signal_due: None, slipping, whose }
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -84,17 +87,13 @@ impl Session {
         self.slipping.cut
     }
 
-    pub(super) fn max_message_bytes(&self) -> usize {
-        self.worker.shared.config.max_message_bytes
-    }
-
     /// Appends what is to be answered to `text` at once.
     pub(super) fn text(&mut self, text: &str, now: WallTime, out: &mut BytesMut) {
         if self.is_cut() {
             return;
         }
         self.worker.message_seen();
-        let request = match decode_request_text(text) {
+        let request = match self.sender.decode(text) {
             Ok(request) => request,
             Err(DecodeError::NotJson { .. }) => return self.error(INVALID_JSON, now, out),
             Err(error) => return self.error(&error.to_string(), now, out),
@@ -374,4 +373,10 @@ fn generic(other: &Other<'_>, text: &str, now: WallTime, out: &mut BytesMut) {
     let response =
         GenericResponse { message_id: other.message_id.as_deref().map(Cow::Borrowed), timestamp: now };
     append_text(out, |out| response.encode(out, text));
+}
+
+/// Appends a text frame whose payload `encode` appends.
+#[inline]
+fn append_text(out: &mut BytesMut, encode: impl FnOnce(&mut BytesMut)) {
+    append(out, Opcode::Text, None, encode);
 }

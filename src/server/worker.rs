@@ -11,11 +11,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::fault::{Burn, ServerFault};
 use super::hold::Hold;
 use super::shared::{OpenConnection, Shared};
+use super::spinner::Spinner;
 use super::stats::Counters;
 use super::tokens::KnownToken;
 use super::{connection, handshake};
@@ -32,6 +33,8 @@ pub(super) struct Worker {
     watches_messages: bool,
     /// Whether the first message was announced.
     first_announced: Cell<bool>,
+    /// Keeps the worker awake while requests keep coming.
+    pub(super) spinner: Spinner,
     /// Where a fault holds answers back.
     pub(super) hold: Option<Hold>,
     /// What [`ServerFault::BurnCpu`] wastes.
@@ -100,7 +103,8 @@ pub(super) fn run(
     sockets: mpsc::UnboundedReceiver<StdTcpStream>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<usize> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     let scratch = Scratch { input: vec![0; shared.config.read_buffer_bytes], out: BytesMut::new() };
     let worker = Rc::new(Worker {
         watches_messages: !shared.planted.is_empty(),
@@ -109,10 +113,11 @@ pub(super) fn run(
         shared,
         counters,
         scratch: Cell::new(scratch),
+        spinner: Spinner::default(),
         first_announced: Cell::new(false),
         leaked: RefCell::default(),
     });
-    Ok(LocalSet::new().block_on(&runtime, serve(worker, sockets, stop)))
+    Ok(runtime.block_on(serve(worker, sockets, stop)))
 }
 
 async fn serve(
@@ -120,10 +125,12 @@ async fn serve(
     mut sockets: mpsc::UnboundedReceiver<StdTcpStream>,
     stop: watch::Receiver<bool>,
 ) -> usize {
-    let mut faults = JoinSet::new();
+    let mut helpers = JoinSet::new();
+    let spinning = Rc::clone(&worker);
+    helpers.spawn_local(async move { spinning.spinner.run().await });
     if worker.hold.is_some() {
         let worker = Rc::clone(&worker);
-        faults.spawn_local(async move {
+        helpers.spawn_local(async move {
             if let Some(hold) = &worker.hold {
                 hold.run().await;
             }
@@ -133,13 +140,13 @@ async fn serve(
         let first_message = worker.shared.first_message.subscribe();
         match fault {
             ServerFault::StallOnce { at, duration } => {
-                faults.spawn_local(stall(first_message, at, duration, false));
+                helpers.spawn_local(stall(first_message, at, duration, false));
             }
             ServerFault::BadNeighbour { duration } => {
-                faults.spawn_local(stall_after_losses(worker.shared.planted.losses(), duration));
+                helpers.spawn_local(stall_after_losses(worker.shared.planted.losses(), duration));
             }
             ServerFault::Pause { every, duration } => {
-                faults.spawn_local(stall(first_message, every, duration, true));
+                helpers.spawn_local(stall(first_message, every, duration, true));
             }
             _ => {}
         }

@@ -20,7 +20,8 @@ fn the_own_server_passes_and_a_person_is_told() {
     let finished = small_load(&[]).expect(0);
     let shown =
         ["PASS", "own server", "due 300 = sent 300 + unsent 0", "answered 300", "p99", "client", "server"];
-    for part in shown {
+    let costs = ["a message", "a connection"].into_iter().filter(|_| cfg!(target_os = "linux"));
+    for part in shown.into_iter().chain(costs) {
         assert!(finished.stdout.contains(part), "{part}: {}", finished.stdout);
     }
     assert_eq!(finished.stderr, "");
@@ -45,7 +46,12 @@ fn json_on_standard_output_is_one_object_with_every_field() {
     assert_eq!(run["connections"]["established"], 5);
     assert_eq!(run["connections"]["dropped"], 0);
     assert!(run["refusal_latency_us"].is_null());
+    assert!(run["connections"]["opening_s"].as_f64().unwrap() > 0.0);
     if cfg!(target_os = "linux") {
+        for side in ["client", "server"] {
+            assert!(run["cost"][format!("{side}_cpu_us_per_message")].as_f64().unwrap() > 0.0, "{side}");
+            assert!(run["cost"][format!("{side}_bytes_per_connection")].as_f64().unwrap() > 0.0, "{side}");
+        }
         assert!(run["resources"]["server"]["peak_rss_bytes"].as_u64().unwrap() > 0);
         assert!(run["resources"]["client"]["cpu_s"].as_f64().unwrap() > 0.0);
     }
