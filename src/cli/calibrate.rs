@@ -16,9 +16,8 @@ use floodline::config::{HighVolumeConfig, environment};
 use floodline::report::calibration as report;
 use floodline::report::json::JsonOutput;
 use floodline::report::truth as report_truth;
-use floodline::result::Verdict;
 use floodline::result::calibration::Calibration;
-use floodline::result::truth::TruthRow;
+use floodline::result::truth::TruthResults;
 use floodline::run::ServerCommand;
 use floodline::units::{parse_bytes, parse_duration};
 use floodline::workload::{Offered, Workload};
@@ -37,12 +36,14 @@ pub struct CalibrateArgs {
     /// Connections of the ceiling and the timer [default: those of the configuration, 100]
     #[arg(long, value_name = "N")]
     connections: Option<u32>,
-    /// How long each of the five loads takes, up to 5s
-    #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "DURATION")]
-    stage: Duration,
-    /// Instead: hold reported latencies against servers that delay by a known time, in about half a minute
-    #[arg(long, conflicts_with_all = ["payload_bytes", "connections", "stage"])]
-    truth: bool,
+    /// How long each of the five loads takes, up to 5s [default: 2s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    stage: Option<Duration>,
+    /// Instead: hold reported latencies against servers that delay by a known time, in about two minutes; or only against
+    /// those whose name, such as `stall 500 ms, 2000/s on 100`, holds this text
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          conflicts_with_all = ["payload_bytes", "connections", "stage"])]
+    truth: Option<String>,
     /// Configuration file [default: floodline.toml in the current directory, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -53,6 +54,7 @@ pub struct CalibrateArgs {
 
 /// The longest load: all five take less than half a minute.
 const LONGEST_STAGE: Duration = Duration::from_secs(5);
+const USUAL_STAGE: Duration = Duration::from_secs(2);
 
 /// Calibrates, prints what was found, and keeps it where the machine was quiet meanwhile.
 pub fn run(args: &CalibrateArgs) -> Result<ExitCode, Failure> {
@@ -61,8 +63,8 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, Failure> {
     let plan = plan(args, &config).map_err(Failure::Usage)?;
     let (json, stop) = outputs(args.json.as_deref())?;
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
-    if args.truth {
-        return truth_table(&config, json, &stop);
+    if let Some(name) = &args.truth {
+        return truth_table(name, &config, json, &stop);
     }
     let mut progress = ProgressLine::default();
     progress.case("calibrate");
@@ -77,7 +79,8 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, Failure> {
 }
 
 fn plan(args: &CalibrateArgs, config: &HighVolumeConfig) -> anyhow::Result<CalibrationPlan> {
-    if args.stage > LONGEST_STAGE {
+    let stage = args.stage.unwrap_or(USUAL_STAGE);
+    if stage > LONGEST_STAGE {
         return Err(anyhow!("--stage: a load of a calibration takes 5 s at most"));
     }
     let workload = Workload {
@@ -85,7 +88,7 @@ fn plan(args: &CalibrateArgs, config: &HighVolumeConfig) -> anyhow::Result<Calib
         connections: args.connections.unwrap_or(config.load.connections),
         payload_bytes: usize::try_from(args.payload_bytes.unwrap_or(config.load.payload_bytes))?,
         window: config.load.window as usize,
-        duration: args.stage,
+        duration: stage,
         ..Workload::default()
     };
     let executable = std::env::current_exe().context("cannot find the floodline executable")?;
@@ -95,18 +98,22 @@ fn plan(args: &CalibrateArgs, config: &HighVolumeConfig) -> anyhow::Result<Calib
     Ok(CalibrationPlan { workload: workload.validated()?, server, generator })
 }
 
-/// Expected against reported. What does not agree fails, unless others had the machine.
+/// Expected against reported, of the cases whose name holds a text.
 fn truth_table(
+    name: &str,
     config: &HighVolumeConfig,
     json: Option<JsonOutput>,
     stop: &Stop,
 ) -> Result<ExitCode, Failure> {
+    let cases = truth::selected(name).map_err(|known| {
+        Failure::Usage(anyhow!("--truth: no case's name holds `{name}`; there are: {}", known.join("; ")))
+    })?;
     let executable = std::env::current_exe().context("cannot find the floodline executable");
     let server = ServerCommand { executable: executable.map_err(Failure::Usage)?, args: Vec::new() };
     let to_stdout = json.as_ref().is_some_and(JsonOutput::is_stdout);
     say(&report_truth::head(), to_stdout).map_err(Failure::usage)?;
     let (mut table, mut baseline) = (Vec::new(), truth::Baseline::default());
-    for case in truth::cases() {
+    for case in cases {
         let mut progress = ProgressLine::default();
         progress.case("truth");
         let outcome = truth::run(&case, &server, &mut baseline, stop, &mut progress);
@@ -119,25 +126,12 @@ fn truth_table(
         say(&report_truth::rows(&rows), to_stdout).map_err(Failure::usage)?;
         table.extend(rows);
     }
-    let wrong: Vec<_> = table.iter().filter(|row| row.agrees() == Some(false)).collect();
-    let disturbed =
-        |row: &&&TruthRow| row.foreign_cpu_cores.is_some_and(|cores| cores > config.limits.foreign_cpu_cores);
-    let verdict = match wrong.iter().filter(disturbed).count() {
-        _ if wrong.is_empty() => Verdict::Pass,
-        all if all == wrong.len() => Verdict::Inconclusive,
-        _ => Verdict::Fail,
-    };
-    let compared = table.iter().filter(|row| row.agrees().is_some()).count();
-    let last = format!(
-        "{}: {} of {compared} percentiles agree\n",
-        verdict.as_str().to_uppercase(),
-        compared - wrong.len()
-    );
-    say(&last, to_stdout).map_err(Failure::usage)?;
+    let results = TruthResults::of(table, config.limits.foreign_cpu_cores);
+    say(&report_truth::last_line(&results), to_stdout).map_err(Failure::usage)?;
     if let Some(json) = json {
-        json.write(&table).context("--json").map_err(Failure::Usage)?;
+        json.write(&results).context("--json").map_err(Failure::Usage)?;
     }
-    Ok(code_of(verdict))
+    Ok(code_of(results.verdict))
 }
 
 fn failure(error: CalibrationError) -> Failure {

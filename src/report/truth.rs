@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::result::truth::TruthRow;
+use crate::result::truth::{TruthResults, TruthRow};
 use crate::units;
 
 /// The heading of the table.
@@ -38,4 +38,11 @@ pub fn rows(rows: &[TruthRow]) -> String {
         );
     }
     out
+}
+
+/// The line that sums it up.
+#[must_use]
+pub fn last_line(results: &TruthResults) -> String {
+    let (agreeing, compared) = results.agreeing();
+    format!("{}: {agreeing} of {compared} percentiles agree\n", results.verdict.as_str().to_uppercase())
 }

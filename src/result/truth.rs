@@ -2,6 +2,44 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
+
+/// The version of the JSON of such results. Fields are only ever added.
+pub const TRUTH_SCHEMA: &str = "floodline.truth/1";
+
+/// All that was held against a truth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TruthResults {
+    /// [`TRUTH_SCHEMA`].
+    pub schema: String,
+    /// Whether all of it agrees.
+    pub verdict: Verdict,
+    /// Each percentile of each case.
+    pub rows: Vec<TruthRow>,
+}
+
+impl TruthResults {
+    /// What does not agree fails, unless others took more than `foreign_cpu_cores` of the machine meanwhile.
+    #[must_use]
+    pub fn of(rows: Vec<TruthRow>, foreign_cpu_cores: f64) -> Self {
+        let disturbed = |row: &TruthRow| row.foreign_cpu_cores.is_some_and(|cores| cores > foreign_cpu_cores);
+        let wrong: Vec<_> = rows.iter().filter(|row| row.agrees() == Some(false)).collect();
+        let verdict = match wrong.iter().filter(|row| disturbed(row)).count() {
+            _ if wrong.is_empty() => Verdict::Pass,
+            all if all == wrong.len() => Verdict::Inconclusive,
+            _ => Verdict::Fail,
+        };
+        Self { schema: TRUTH_SCHEMA.to_owned(), verdict, rows }
+    }
+
+    /// How many percentiles agree, and how many have a truth.
+    #[must_use]
+    pub fn agreeing(&self) -> (usize, usize) {
+        let compared = self.rows.iter().filter_map(TruthRow::agrees);
+        (compared.clone().filter(|&agrees| agrees).count(), compared.count())
+    }
+}
+
 /// What was expected and reported of one percentile, microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TruthRow {
@@ -52,5 +90,28 @@ mod tests {
         assert_eq!(row(Some(1_000.0), Some(849.0)).agrees(), Some(false));
         assert_eq!(row(Some(1_000.0), None).agrees(), Some(false));
         assert_eq!(row(None, Some(60.0)).agrees(), None);
+    }
+
+    #[test]
+    fn one_row_that_does_not_agree_fails_unless_the_machine_was_disturbed() {
+        let row = |reported_us, foreign| TruthRow {
+            case: String::new(),
+            percentile: "p50".to_owned(),
+            expected_us: Some(1_000.0),
+            reported_us: Some(reported_us),
+            tolerance_us: 150.0,
+            foreign_cpu_cores: Some(foreign),
+        };
+        let floor = TruthRow { expected_us: None, ..row(60.0, 0.0) };
+        let (right, wrong, disturbed) = (row(1_100.0, 0.0), row(1_200.0, 0.0), row(1_200.0, 0.2));
+        for (rows, verdict, agreeing) in [
+            (vec![floor.clone(), right.clone()], Verdict::Pass, (1, 1)),
+            (vec![floor.clone(), right.clone(), disturbed.clone()], Verdict::Inconclusive, (1, 2)),
+            (vec![right.clone(), disturbed.clone(), wrong.clone()], Verdict::Fail, (1, 3)),
+            (vec![wrong, disturbed, floor, right], Verdict::Fail, (1, 3)),
+        ] {
+            let results = TruthResults::of(rows, 0.1);
+            assert_eq!((results.verdict, results.agreeing()), (verdict, agreeing));
+        }
     }
 }

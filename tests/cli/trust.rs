@@ -43,6 +43,36 @@ fn pinned(command: &Command) -> Command {
     pinned
 }
 
+/// Other work on the machine makes a latency longer, never shorter: half of the messages are due while the server stands
+/// still for 100 ms, evenly, so that nine tenths of all wait for 80 ms at most, and not a reported one less.
+#[test]
+fn a_stall_is_held_against_its_truth() {
+    let args = ["calibrate", "--truth=stall 100 ms, 2000/s on 100", "--json", "-"];
+    let finished = run(args);
+    let truth = finished.json();
+    assert_eq!(truth["schema"], "floodline.truth/1");
+    let rows = truth["rows"].as_array().unwrap();
+    let p90 = rows.iter().find(|row| row["percentile"] == "p90").unwrap();
+    let us = |key: &str| p90[key].as_f64().unwrap();
+    assert!(us("expected_us") >= 79_000.0 && us("reported_us") >= 79_000.0, "{truth:#}");
+    let agree = rows.iter().all(|row| {
+        let us = |key: &str| row[key].as_f64().unwrap();
+        (us("reported_us") - us("expected_us")).abs() <= us("tolerance_us")
+    });
+    assert_eq!((rows.len(), truth["verdict"] == "pass"), (5, agree), "{truth:#}");
+    let code = match truth["verdict"].as_str().unwrap() {
+        "pass" => 0,
+        "fail" => 1,
+        _ => 3,
+    };
+    finished.expect(code).says(&["stall 100 ms", "percentiles agree"]);
+}
+
+#[test]
+fn a_truth_that_there_is_not_is_answered_with_those_that_there_are() {
+    run(["calibrate", "--truth=lies"]).expect(2).says(&["--truth", "`lies`", "stall 500 ms, 2000/s on 100"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
