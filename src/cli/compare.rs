@@ -9,18 +9,20 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use floodline::calibration::cache::{generator_of, user_directory};
-use floodline::client::{Stop, Token};
+use floodline::client::Stop;
 use floodline::clock::unix_now_ns;
 use floodline::compare::judge::judge;
 use floodline::compare::measure::{ComparePlan, Contender, LoadKind, Measured, Place, measure};
 use floodline::compare::noise::{KnownNoise, NoiseCache, noise_of};
 use floodline::compare::{CompareError, results};
 use floodline::config::Limits;
+use floodline::config::TargetConfig;
 use floodline::dialect::DialectKind;
 use floodline::report::compare as text;
 use floodline::report::json::JsonOutput;
 use floodline::result::calibration::Generator;
 use floodline::result::compare::{CompareResults, Noise};
+use floodline::run::access;
 use floodline::units::{Rate, parse_bytes, parse_duration};
 
 use super::exit::{Failure, code_of};
@@ -61,6 +63,9 @@ pub struct CompareArgs {
     /// Process ids of the servers behind two URLs, whose CPU and memory are then compared too
     #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1)]
     pids: Vec<u32>,
+    /// Host of a URL, where that is not this machine: load on a stranger's server is an attack; may be repeated
+    #[arg(long, value_name = "HOST")]
+    i_may_load: Vec<String>,
     /// Environment variable that holds the bearer token for the handshakes
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
@@ -228,9 +233,11 @@ fn plan(args: &CompareArgs) -> anyhow::Result<ComparePlan> {
         load.ok_or_else(|| anyhow!("--case: `{case}` is no load of a comparison; there are paced and closed"))
     };
     let loads = args.case.iter().map(known).collect::<anyhow::Result<Vec<_>>>()?;
-    let token = args.token_env.as_ref().map(|name| {
-        std::env::var(name).map(Token::new).map_err(|_| anyhow!("--token-env {name}: no such variable"))
-    });
+    let target = TargetConfig {
+        token_env: args.token_env.clone(),
+        i_may_load: args.i_may_load.clone(),
+        ..TargetConfig::default()
+    };
     Ok(ComparePlan {
         loads: if loads.is_empty() { LoadKind::ALL.to_vec() } else { loads },
         rate: args.rate,
@@ -241,7 +248,7 @@ fn plan(args: &CompareArgs) -> anyhow::Result<ComparePlan> {
         closed_for: args.duration.mul_f64(CLOSED_SHARE),
         pairs: args.pairs,
         dialect: args.dialect,
-        token: token.transpose()?,
+        access: access(&target)?,
         own_client: args.own_client,
     })
 }

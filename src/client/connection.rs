@@ -249,17 +249,6 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
         }
     }
 
-    #[inline]
-    fn received<D: Session>(
-        &mut self,
-        account: &mut Account<C, D>,
-        frame: Frame<'_>,
-        received_ns: u64,
-    ) -> Result<(), End> {
-        account.receive(frame, received_ns);
-        account.session.ended().map_or(Ok(()), |reason| Err(End::dropped(reason)))
-    }
-
     /// Pings the peer when it is time; an error where it has been silent for too long.
     fn feel_pulse<D: Session>(&mut self, account: &Account<C, D>, cx: &mut Context<'_>) -> Result<(), End> {
         let Some(pulse) = &mut self.pulse else { return Ok(()) };

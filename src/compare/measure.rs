@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::CompareError;
 use super::pin::Halves;
-use crate::client::{Observer, Stop, Token, default_workers};
+use crate::client::{Access, Observer, Stop, default_workers};
 use crate::dialect::DialectKind;
 use crate::result::compare::Side;
 use crate::result::{LoadTestResults, WorkloadSummary};
@@ -84,8 +84,8 @@ pub struct ComparePlan {
     pub pairs: u32,
     /// What is spoken.
     pub dialect: DialectKind,
-    /// Bearer token for the handshake.
-    pub token: Option<Token>,
+    /// How a target is reached: whether it may be loaded, what the handshake carries.
+    pub access: Access,
     /// Whether each executable offers the load by its own `load`; else this process offers it to both.
     pub own_client: bool,
 }
@@ -325,9 +325,9 @@ impl Bench<'_> {
                     .map_err(|cause| CompareError::OwnClient { name: contender.name.clone(), cause })?
             }
             _ => {
-                let (dialect, token, workers) = (plan.dialect, plan.token.clone(), Some(self.workers));
+                let (dialect, access, workers) = (plan.dialect, plan.access.clone(), Some(self.workers));
                 let offered = LoadPlan::new(workload, Peer::At { target, pid });
-                let run = run_load(&LoadPlan { dialect, token, workers, ..offered }, stop, observer);
+                let run = run_load(&LoadPlan { dialect, access, workers, ..offered }, stop, observer);
                 let failed = |source: RunError| CompareError::Run {
                     name: contender.name.clone(),
                     source: Box::new(source),

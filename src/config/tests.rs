@@ -119,7 +119,6 @@ fn another(key: &str, value: &Value) -> Option<String> {
     Some(match value {
         Value::Integer(number) => (number + 1).to_string(),
         Value::Float(number) => (number * 0.999).to_string(),
-        Value::Boolean(flag) => (!flag).to_string(),
         Value::String(text) => match text.parse::<Profile>() {
             Ok(_) => return None,
             Err(_) if crate::units::parse_duration(text).is_ok() => {

@@ -331,7 +331,7 @@ fn figures(result: &impl Serialize) -> Result<Vec<(String, f64)>, HistoryError> 
 
 fn deflated(histogram: &LatencyHistogram) -> Result<Vec<u8>, HistoryError> {
     let mut bytes = Vec::new();
-    let serialized = V2DeflateSerializer::new().serialize(histogram.counts(), &mut bytes);
+    let serialized = V2DeflateSerializer::new().serialize(&histogram.counts(), &mut bytes);
     serialized.map_err(|error| HistoryError::Histogram(format!("{error:?}")))?;
     Ok(bytes)
 }

@@ -48,7 +48,8 @@ where
     let number = visit.number;
     let session = Session::new(Rc::clone(&worker), number, visit.whose);
     let reader = Reader::new(Sender::Client, worker.shared.config.max_message_bytes);
-    let mut connection = Connection { stream, worker, session, reader, unsent: BytesMut::new(), mute: false };
+    let mut connection =
+        Connection { stream, worker, session, reader, unsent: BytesMut::new(), flushing: false, mute: false };
     let mut expiry = visit.expires_at.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     let mishap = connection.worker.shared.planted.befalls_connection(number);
     let mut mishap = mishap.map(|(after, mishap)| (Box::pin(tokio::time::sleep(after)), mishap));
