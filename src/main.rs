@@ -8,7 +8,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
-        cli::Command::Serve(args) => cli::serve::run(args),
+        cli::Command::Serve(args) => cli::serve::run(*args),
         cli::Command::Load(args) => cli::load::run(*args),
         cli::Command::Test(args) => cli::test::run(*args),
         cli::Command::Peak(args) => cli::peak::run(*args),

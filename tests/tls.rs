@@ -1,12 +1,13 @@
 //! `wss://` by the binary, because whom the client trusts comes from the environment of its process.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use floodline::server::{HighVolumeWebSocketServer, ServerConfig, ServerHandle};
 use serde_json::Value;
@@ -75,16 +76,15 @@ fn floodline(trusted: &std::path::Path, args: &[&str]) -> Output {
     wait(child)
 }
 
-fn wait(mut child: std::process::Child) -> Output {
-    let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("this hangs");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.wait_with_output().unwrap()
+fn wait(child: std::process::Child) -> Output {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (sender, ended) = std::sync::mpsc::channel();
+    // Its output is read all the time: a pipe holds less than some results.
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        panic!("this hangs");
+    })
 }
 
 async fn terminate_tls(listener: std::net::TcpListener, acceptor: TlsAcceptor, address: SocketAddr) {

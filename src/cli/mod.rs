@@ -36,7 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the mock server until it is told to stop
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Offer load to a server and account for every message
     Load(Box<load::LoadArgs>),
     /// Run the cases, each against a server of its own unless a target is given

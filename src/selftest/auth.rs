@@ -22,7 +22,7 @@ pub(super) const PROOF: Proof = Proof {
         )
         .measuring("3")
         .naming(&["3 at alone"])]),
-        Planted::server("pays-for-refusals", &["--fault=costly-refusals=8ms"]).fails(&[
+        Planted::server("pays-for-refusals", &["--fault=costly-refusals=5ms"]).fails(&[
             by("authenticated_p95"),
             may("authenticated_rate", "while the server stands still it answers nobody"),
         ]),

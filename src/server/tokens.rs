@@ -63,10 +63,10 @@ impl KnownToken {
         let lifetime = |text: &str| {
             units::parse_duration(text).map_err(|cause| TokensError::Line { line, cause: Some(cause) })
         };
-        match parts.as_slice() {
-            &[token] => Ok(Self::new(token, format!("line {line}"), None)),
-            &[token, identity] => Ok(Self::new(token, identity, None)),
-            &[token, identity, good_for] => Ok(Self::new(token, identity, Some(lifetime(good_for)?))),
+        match *parts.as_slice() {
+            [token] => Ok(Self::new(token, format!("line {line}"), None)),
+            [token, identity] => Ok(Self::new(token, identity, None)),
+            [token, identity, good_for] => Ok(Self::new(token, identity, Some(lifetime(good_for)?))),
             _ => Err(TokensError::Line { line, cause: None }),
         }
     }
