@@ -4,7 +4,9 @@
 #   sh tests/peers/install.sh python DIR    an environment with websockets and wsproto: DIR/bin/python3
 #   sh tests/peers/install.sh node DIR      ws and socket.io: DIR/node_modules
 #
-# The tests call it themselves where the language is there and the packages are not.
+#   sh tests/peers/install.sh debian        Mosquitto and NATS, system-wide: for CI, as root
+#
+# The tests call the first two themselves where the language is there and the packages are not.
 set -eu
 case "$1" in
 python)
@@ -15,8 +17,14 @@ node)
     mkdir -p "$2"
     npm install --prefix "$2" --no-save --silent --no-audit --no-fund --fetch-retries=0 'ws@^8.18' 'socket.io@^4.8'
     ;;
+debian)
+    [ -x /usr/sbin/mosquitto ] && [ -x /usr/sbin/nats-server ] && exit 0
+    apt-get update -qq
+    # The tests start servers of their own: no service is to run beside them.
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto nats-server
+    ;;
 *)
-    echo "install.sh: python or node, not $1" >&2
+    echo "install.sh: python, node or debian, not $1" >&2
     exit 2
     ;;
 esac
