@@ -234,6 +234,9 @@ fn load(line: &Line, duration: Duration) -> anyhow::Result<Value> {
     let executable = given.as_deref().unwrap_or(env!("CARGO_BIN_EXE_floodline"));
     let output = Command::new(executable)
         .args(command(line, duration))
+        // Those are ours: the command knows every variable of this kind that it takes.
+        .env_remove("FLOODLINE_CAPACITY")
+        .env_remove("FLOODLINE_EXECUTABLE")
         .output()
         .with_context(|| format!("FLOODLINE_EXECUTABLE={executable}"))?;
     let run: Value = serde_json::from_slice(&output.stdout)
