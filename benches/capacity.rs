@@ -4,7 +4,7 @@
 //!
 //! `cargo bench --bench capacity` takes each line once, for a second; `-- LINE…` only those. The figures of the page are the
 //! medians of five times three seconds of the release build: `cargo build --release`, then
-//! `FLOODLINE_CAPACITY=full FLOODLINE_EXECUTABLE=target/release/floodline cargo bench --bench capacity`.
+//! `CAPACITY_SIZE=full CAPACITY_EXECUTABLE=target/release/floodline cargo bench --bench capacity`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -147,7 +147,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &[String]) -> anyhow::Result<()> {
-    let full = std::env::var("FLOODLINE_CAPACITY").is_ok_and(|size| size == "full");
+    let full = std::env::var("CAPACITY_SIZE").is_ok_and(|size| size == "full");
     let size = match (arguments.iter().any(|argument| argument == "--test"), full) {
         (true, _) => Size { repeats: 1, duration: Duration::from_millis(100) },
         (false, false) => Size { repeats: 1, duration: Duration::from_secs(1) },
@@ -230,12 +230,12 @@ fn command(line: &Line, duration: Duration) -> Vec<String> {
 
 /// One load of the command, whose messages must all be accounted for.
 fn load(line: &Line, duration: Duration) -> anyhow::Result<Value> {
-    let given = std::env::var("FLOODLINE_EXECUTABLE");
+    let given = std::env::var("CAPACITY_EXECUTABLE");
     let executable = given.as_deref().unwrap_or(env!("CARGO_BIN_EXE_floodline"));
     let output = Command::new(executable)
         .args(command(line, duration))
         .output()
-        .with_context(|| format!("FLOODLINE_EXECUTABLE={executable}"))?;
+        .with_context(|| format!("CAPACITY_EXECUTABLE={executable}"))?;
     let run: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     for class in ["lost", "duplicates", "reordered", "foreign", "corrupted", "unattributed"] {
