@@ -55,7 +55,7 @@ pub fn judge(
         schema: COMPARE_SCHEMA.to_owned(),
         verdict: Verdict::Pass,
         reasons: unanswered(&a, &b).into_iter().collect(),
-        notes: Vec::new(),
+        notes: left_out(measured).into_iter().collect(),
         method: "interleaved".to_owned(),
         a,
         b,
@@ -68,6 +68,12 @@ pub fn judge(
     };
     decide(&mut results);
     Ok(results)
+}
+
+fn left_out(measured: &Measured) -> Option<String> {
+    let count = measured.left_out.len();
+    (count > 0)
+        .then(|| format!("{count} pairs are left out, because other processes took a part of the machine"))
 }
 
 /// Says what a figure's change is, where noise would not do as much (`real`).

@@ -53,6 +53,14 @@ impl LoadKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Paced, Self::Closed];
 
+    /// How often it is offered in a turn.
+    fn repeats(self) -> u32 {
+        match self {
+            Self::Paced => 1,
+            Self::Closed => 3,
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -66,7 +74,7 @@ impl LoadKind {
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct ComparePlan {
-    /// Which loads each is offered in each turn.
+    /// Which loads each is offered in each turn; the paced one first, so that it finds a fresh server.
     pub loads: Vec<LoadKind>,
     /// Of the paced load.
     pub rate: Rate,
@@ -78,7 +86,7 @@ pub struct ComparePlan {
     pub window: usize,
     /// How long the paced load takes.
     pub paced_for: Duration,
-    /// How long the closed one takes.
+    /// How long each of the three closed ones takes.
     pub closed_for: Duration,
     /// How many pairs.
     pub pairs: u32,
@@ -172,14 +180,46 @@ pub fn higher_is_better(metric: &str) -> bool {
 }
 
 /// One turn: what it measured, and what else was seen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turn {
     /// The figures, those without a value too.
     pub figures: Vec<Figure>,
     due: u64,
     answered: u64,
-    foreign_cpu_cores: Option<f64>,
+    /// Core seconds that other processes took in its loads, and the seconds that these took.
+    foreign: Option<(f64, f64)>,
     workloads: Vec<WorkloadSummary>,
+}
+
+/// A turn in which others took more than this was disturbed, in cores: the machine's counters are right to some 30 ms, which
+/// is an eighth of a core over a quarter of a second.
+const DISTURBED_CORES: f64 = 0.25;
+
+impl Turn {
+    /// Takes the figures of a load from its repeats, the best of each: whatever disturbs a load at capacity can only make it
+    /// worse (J. Chen, J. Revels, "Robust benchmarking in noisy environments", 2016).
+    fn take_in(&mut self, load: LoadKind, runs: Vec<LoadTestResults>, idle_bytes: Option<u64>) {
+        for (_, metric, higher, read) in METRICS.iter().filter(|(of, ..)| *of == load) {
+            let value_of =
+                |run: &LoadTestResults| if *metric == MEMORY { memory(run, idle_bytes) } else { read(run) };
+            let values = runs.iter().filter_map(value_of);
+            let value = if *higher { values.max_by(f64::total_cmp) } else { values.min_by(f64::total_cmp) };
+            self.figures.push(Figure { load, metric, value });
+        }
+        for run in &runs {
+            self.due += run.messages.due;
+            self.answered += run.messages.counts.answered;
+            if let Some(cores) = run.resources.foreign_cpu_cores {
+                let (cpu_s, span_s) = self.foreign.unwrap_or_default();
+                self.foreign = Some((cpu_s + cores * run.offered_for_s, span_s + run.offered_for_s));
+            }
+        }
+        self.workloads.extend(runs.into_iter().next().map(|run| run.workload));
+    }
+
+    fn is_disturbed(&self) -> bool {
+        self.foreign.is_some_and(|(cpu_s, span_s)| cpu_s > DISTURBED_CORES * span_s)
+    }
 }
 
 /// One figure of both, pair by pair.
@@ -198,21 +238,36 @@ pub struct PairedFigure {
 pub struct Measured {
     /// A's turn and B's of each pair.
     pub pairs: Vec<(Turn, Turn)>,
+    /// Pairs that are left out because something else took a part of the machine.
+    pub left_out: Vec<(Turn, Turn)>,
 }
 
 impl Measured {
     /// What A or B, of this name, came to.
     #[must_use]
     pub fn side(&self, name: &str, of: impl Fn(&(Turn, Turn)) -> &Turn) -> Side {
-        let sum = |count: fn(&Turn) -> u64| self.pairs.iter().map(|pair| count(of(pair))).sum();
+        let all = || self.pairs.iter().chain(&self.left_out);
+        let sum = |count: fn(&Turn) -> u64| all().map(|pair| count(of(pair))).sum();
         Side { name: name.to_owned(), due: sum(|turn| turn.due), answered: sum(|turn| turn.answered) }
     }
 
-    /// The most that other processes took in any turn.
+    /// What other processes took on average, in cores.
     #[must_use]
     pub fn foreign_cpu_cores(&self) -> Option<f64> {
-        let turns = self.pairs.iter().flat_map(|(a, b)| [a, b]);
-        turns.filter_map(|turn| turn.foreign_cpu_cores).max_by(f64::total_cmp)
+        let turns = self.pairs.iter().flat_map(|(a, b)| [a, b]).filter_map(|turn| turn.foreign);
+        let (cpu_s, span_s) = turns.fold((0.0, 0.0), |(cpu, span), turn| (cpu + turn.0, span + turn.1));
+        (span_s > 0.0).then(|| cpu_s / span_s)
+    }
+
+    /// Leaves out the pairs in which others took a part of the machine; none, where too few would be left. A pair is left
+    /// out for what others did, never for what it measured, and A's turn with B's.
+    fn of(pairs: Vec<(Turn, Turn)>) -> Self {
+        let (disturbed, calm): (Vec<_>, Vec<_>) =
+            pairs.iter().cloned().partition(|(a, b)| a.is_disturbed() || b.is_disturbed());
+        if calm.len() < ComparePlan::LEAST_PAIRS as usize {
+            return Self { pairs, left_out: Vec::new() };
+        }
+        Self { pairs: calm, left_out: disturbed }
     }
 
     /// The loads, as they were offered.
@@ -257,7 +312,7 @@ pub fn measure(
         let second = bench.turn(second, stop, observer)?;
         pairs.push(if a_first { (first, second) } else { (second, first) });
     }
-    Ok(Measured { pairs })
+    Ok(Measured::of(pairs))
 }
 
 /// What all turns have in common.
@@ -269,73 +324,57 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Offers every load of the plan to one of the two once.
+    /// Offers every load of the plan to one of the two, on a fresh server.
     fn turn(
         &self,
         contender: &Contender,
         stop: &Stop,
         observer: &mut dyn Observer,
     ) -> Result<Turn, CompareError> {
-        let mut turn =
-            Turn { figures: Vec::new(), due: 0, answered: 0, foreign_cpu_cores: None, workloads: Vec::new() };
-        for &load in &self.plan.loads {
-            let (run, idle_bytes) = self.offer(contender, load, stop, observer)?;
-            if run.interrupted || stop.is_stopped() {
-                return Err(CompareError::Stopped);
-            }
-            for (_, metric, _, read) in METRICS.iter().filter(|(of, ..)| *of == load) {
-                let value = if *metric == MEMORY { memory(&run, idle_bytes) } else { read(&run) };
-                turn.figures.push(Figure { load, metric, value });
-            }
-            turn.due += run.messages.due;
-            turn.answered += run.messages.counts.answered;
-            turn.foreign_cpu_cores = [turn.foreign_cpu_cores, run.resources.foreign_cpu_cores]
-                .into_iter()
-                .flatten()
-                .max_by(f64::total_cmp);
-            turn.workloads.push(run.workload);
-        }
-        Ok(turn)
-    }
-
-    /// One load on a fresh server, and what the server had resident before the first connection came.
-    fn offer(
-        &self,
-        contender: &Contender,
-        load: LoadKind,
-        stop: &Stop,
-        observer: &mut dyn Observer,
-    ) -> Result<(LoadTestResults, Option<u64>), CompareError> {
-        let plan = self.plan;
-        let workload = plan.workload(load)?;
         let (_server, target, pid) = match &contender.place {
             Place::Executable(executable) => {
-                let server = self.start(executable);
-                let server =
-                    server.map_err(|source| CompareError::Server { name: contender.name.clone(), source })?;
+                let named = |source| CompareError::Server { name: contender.name.clone(), source };
+                let server = self.start(executable).map_err(named)?;
                 let (target, pid) = (server.target().clone(), server.pid());
                 (Some(server), target, Some(pid))
             }
             Place::At { target, pid } => (None, target.clone(), *pid),
         };
-        let idle_bytes = pid.and_then(ProcessProbe::open).and_then(|mut probe| probe.read()?.rss_bytes);
-        let run = match &contender.place {
-            Place::Executable(executable) if plan.own_client => {
-                by_own_client(plan, executable, load, (&target, pid), self.workers)
-                    .map_err(|cause| CompareError::OwnClient { name: contender.name.clone(), cause })?
+        let mut turn = Turn::default();
+        for &load in &self.plan.loads {
+            let idle_bytes = pid.and_then(ProcessProbe::open).and_then(|mut probe| probe.read()?.rss_bytes);
+            let mut runs = Vec::new();
+            for _ in 0..load.repeats() {
+                let run = self.offer(contender, load, (&target, pid), stop, observer)?;
+                if run.interrupted || stop.is_stopped() {
+                    return Err(CompareError::Stopped);
+                }
+                runs.push(run);
             }
-            _ => {
-                let (dialect, access, workers) = (plan.dialect, plan.access.clone(), Some(self.workers));
-                let offered = LoadPlan::new(workload, Peer::At { target, pid });
-                let run = run_load(&LoadPlan { dialect, access, workers, ..offered }, stop, observer);
-                let failed = |source: RunError| CompareError::Run {
-                    name: contender.name.clone(),
-                    source: Box::new(source),
-                };
-                run.map_err(failed)?
-            }
-        };
-        Ok((run, idle_bytes))
+            turn.take_in(load, runs, idle_bytes);
+        }
+        Ok(turn)
+    }
+
+    /// One load, by this process or by the contender's own client.
+    fn offer(
+        &self,
+        contender: &Contender,
+        load: LoadKind,
+        (target, pid): (&Target, Option<u32>),
+        stop: &Stop,
+        observer: &mut dyn Observer,
+    ) -> Result<LoadTestResults, CompareError> {
+        let plan = self.plan;
+        let name = || contender.name.clone();
+        if let (Place::Executable(executable), true) = (&contender.place, plan.own_client) {
+            let run = by_own_client(plan, executable, load, (target, pid), self.workers);
+            return run.map_err(|cause| CompareError::OwnClient { name: name(), cause });
+        }
+        let (dialect, access, workers) = (plan.dialect, plan.access.clone(), Some(self.workers));
+        let offered = LoadPlan::new(plan.workload(load)?, Peer::At { target: target.clone(), pid });
+        let run = run_load(&LoadPlan { dialect, access, workers, ..offered }, stop, observer);
+        run.map_err(|source: RunError| CompareError::Run { name: name(), source: Box::new(source) })
     }
 
     /// Starts a server on its half of the cores, with as many workers as it would have on all of them.
@@ -385,4 +424,28 @@ fn by_own_client(
         let said = String::from_utf8_lossy(&output.stderr);
         format!("no result; it says `{}`", said.lines().last().unwrap_or_default())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(value: f64, foreign_cores: f64) -> Turn {
+        let figures = vec![Figure { load: LoadKind::Paced, metric: "latency_p50_us", value: Some(value) }];
+        Turn { figures, due: 10, answered: 9, foreign: Some((foreign_cores * 2.0, 2.0)), ..Turn::default() }
+    }
+
+    #[test]
+    fn a_disturbed_pair_is_left_out_with_both_its_turns_and_still_accounted_for() {
+        let pair = |n: u32| (turn(f64::from(n), 0.01), turn(1.0, if n < 3 { 0.9 } else { 0.01 }));
+        let measured = Measured::of((0..20).map(pair).collect());
+        assert_eq!((measured.pairs.len(), measured.left_out.len()), (17, 3));
+        assert_eq!(measured.values()[0].pairs[0], (3.0, 1.0));
+        let side = measured.side("a", |pair| &pair.0);
+        assert_eq!((side.due, side.answered), (200, 180));
+        assert!((measured.foreign_cpu_cores().unwrap() - 0.01).abs() < 1e-9);
+        // Where the machine is always busy, there is nothing else to go by.
+        let busy = Measured::of((0..12).map(pair).collect());
+        assert_eq!((busy.pairs.len(), busy.left_out.len()), (12, 0));
+    }
 }

@@ -66,18 +66,14 @@ pub fn compare(
     let with_interval = metrics.iter().filter(|(_, of_a, _)| !of_a.is_empty()).count();
     let share = SIGNIFICANCE / (with_interval as f64).clamp(1.0, MOST_FIGURES);
     let metrics = metrics.into_iter().map(|metric| finish(metric, share)).collect();
-    let side = |name: &str, of: fn(&(String, &LoadTestResults, &LoadTestResults)) -> u64, answered: u64| {
-        Side { name: name.to_owned(), due: common.iter().map(of).sum(), answered }
-    };
-    let answered = |of: fn(&(String, &LoadTestResults, &LoadTestResults)) -> u64| common.iter().map(of).sum();
     let mut results = CompareResults {
         schema: COMPARE_SCHEMA.to_owned(),
         verdict: Verdict::Pass,
         reasons: no_longer_passing(a, b, settings.case),
         notes,
         method: "results".to_owned(),
-        a: side(a_name, |load| load.1.messages.due, answered(|load| load.1.messages.counts.answered)),
-        b: side(b_name, |load| load.2.messages.due, answered(|load| load.2.messages.counts.answered)),
+        a: side(a_name, common.iter().map(|load| load.1)),
+        b: side(b_name, common.iter().map(|load| load.2)),
         pairs: 0,
         workloads: Vec::new(),
         metrics,
@@ -91,6 +87,11 @@ pub fn compare(
     };
     decide(&mut results);
     Ok(results)
+}
+
+fn side<'a>(name: &str, runs: impl Iterator<Item = &'a LoadTestResults> + Clone) -> Side {
+    let due = runs.clone().map(|run| run.messages.due).sum();
+    Side { name: name.to_owned(), due, answered: runs.map(|run| run.messages.counts.answered).sum() }
 }
 
 /// The loads of both, by case and phase.

@@ -247,17 +247,7 @@ impl History {
             let workload = serde_json::to_string(&run.workload)?;
             let load =
                 insert_load(&whole, id, (name, run.verdict, &workload), &figures(run)?).map_err(failed)?;
-            for (name, histogram) in [
-                ("latency", &run.histograms.latency),
-                ("service_latency", &run.histograms.service_latency),
-                ("send_lateness", &run.histograms.send_lateness),
-                ("refusal_latency", &run.histograms.refusal_latency),
-            ] {
-                if !histogram.is_empty() {
-                    let insert = "INSERT INTO histograms (load_id, name, v2_deflate) VALUES (?, ?, ?)";
-                    whole.execute(insert, params![load, name, deflated(histogram)?]).map_err(failed)?;
-                }
-            }
+            insert_histograms(&whole, load, run, &path)?;
         }
         whole.commit().map_err(failed)?;
         Ok(id)
@@ -306,6 +296,27 @@ fn insert_load(
         insert.execute(params![load, metric, value])?;
     }
     Ok(load)
+}
+
+fn insert_histograms(
+    whole: &Transaction<'_>,
+    load: i64,
+    run: &LoadTestResults,
+    path: &Path,
+) -> Result<(), HistoryError> {
+    for (name, histogram) in [
+        ("latency", &run.histograms.latency),
+        ("service_latency", &run.histograms.service_latency),
+        ("send_lateness", &run.histograms.send_lateness),
+        ("refusal_latency", &run.histograms.refusal_latency),
+    ] {
+        if !histogram.is_empty() {
+            let insert = "INSERT INTO histograms (load_id, name, v2_deflate) VALUES (?, ?, ?)";
+            let inserted = whole.execute(insert, params![load, name, deflated(histogram)?]);
+            inserted.map_err(|cause| HistoryError::Sqlite { path: path.to_owned(), cause })?;
+        }
+    }
+    Ok(())
 }
 
 /// Every number of a result's JSON, by its path.

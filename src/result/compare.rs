@@ -99,7 +99,7 @@ pub struct Noise {
     pub plan: String,
     /// The logarithms of the ratios of pairs of the same thing, for each figure.
     pub log_ratios: Vec<MetricNoise>,
-    /// The most that other processes took meanwhile, in cores.
+    /// What other processes took meanwhile, in cores.
     pub foreign_cpu_cores: Option<f64>,
 }
 
@@ -132,7 +132,7 @@ pub struct CompareResults {
     pub a: Side,
     /// What is judged.
     pub b: Side,
-    /// How many pairs were measured; 0 for results.
+    /// How many pairs were measured, those that are left out too; 0 for results.
     pub pairs: u32,
     /// The loads of each; empty for results, which name their own.
     pub workloads: Vec<WorkloadSummary>,
@@ -140,7 +140,7 @@ pub struct CompareResults {
     pub metrics: Vec<MetricChange>,
     /// The machine's noise; null where it was not measured.
     pub noise: Option<Noise>,
-    /// The most that other processes took, in cores.
+    /// What other processes took, in cores; of two results, the most in any load.
     pub foreign_cpu_cores: Option<f64>,
     /// Where it ran.
     pub environment: Environment,

@@ -20,7 +20,7 @@ fn build_with(fault: &str, name: &str) -> PathBuf {
 
 /// A comparison that is as short as can be, with what is known of the machine in a directory of its own.
 fn compare(cache: &Path, a: &str, b: &str, more: &[&str]) -> Finished {
-    let small = ["--pairs", "10", "--case", "closed", "--duration", "100ms", "--connections", "4"];
+    let small = ["--pairs", "10", "--case", "closed", "--duration", "200ms", "--connections", "4"];
     let mut command = floodline(["compare", a, b].into_iter().chain(small).chain(more.iter().copied()));
     command.env("FLOODLINE_CACHE", cache);
     Running::start(command).wait()

@@ -93,7 +93,11 @@ fn by_percentile(runs: &[PhaseRun]) -> Plot {
     let x = Axis {
         label: "percentile",
         logarithmic: false,
-        format: |nines| format!("{} %", 100.0 - 100.0 / 10_f64.powf(nines)),
+        // Between two of them there is no round percentage.
+        format: |nines| {
+            let whole = (nines - nines.round()).abs() < 1e-9;
+            if whole { format!("{} %", 100.0 - 100.0 / 10_f64.powf(nines.round())) } else { String::new() }
+        },
     };
     let curve = |run: &LoadTestResults| -> Vec<(f64, f64)> {
         let open_loop = run.latency_us.is_some();

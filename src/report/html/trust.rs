@@ -28,7 +28,7 @@ pub(super) fn section(out: &mut String, results: &TestResults) {
         if doubts.is_empty() { "none".to_owned() } else { doubts.join("<br>") }
     );
     row(out, "latest sends", &loads, lateness_p99, |us| {
-        (None, format!("P99 of the send lateness {}", units::latency_us(us)))
+        (None, format!("{} at the P99", units::latency_us(us)))
     });
     row(
         out,
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_may_have_spoilt_the_figures_is_named() {
         let quiet = with(|_| {});
-        assert!(quiet.contains("at most P99 of the send lateness 10.0 µs, in load"), "{quiet}");
+        assert!(quiet.contains("at most 10.0 µs at the P99, in load"), "{quiet}");
         assert!(quiet.contains("not calibrated") && !quiet.contains("badge inconclusive"), "{quiet}");
         let busy = with(|run| run.resources.foreign_cpu_cores = Some(0.5));
         assert_eq!(busy.matches("badge inconclusive").count(), 1);
