@@ -19,7 +19,7 @@ SRC = HERE.parent / "src"
 # Where the types of results are.
 FILES = [
     "result.rs", "result/test.rs", "result/peak.rs", "result/calibration.rs", "result/compare.rs",
-    "result/selftest.rs", "record.rs", "sampler.rs", "ledger/mod.rs", "workload.rs", "environment.rs",
+    "result/selftest.rs", "result/truth.rs", "result/fan_out.rs", "result/unmatched.rs", "record.rs", "sampler.rs", "ledger/mod.rs", "workload.rs", "environment.rs",
     "history/mod.rs",
 ]
 
@@ -29,6 +29,7 @@ SCHEMAS = [
     ("test", "floodline.test/1", "TestResults"),
     ("peak", "floodline.peak/1", "PeakResults"),
     ("calibration", "floodline.calibration/1", "Calibration"),
+    ("truth", "floodline.truth/1", "TruthResults"),
     ("selftest", "floodline.selftest/1", "SelftestResults"),
     ("compare", "floodline.compare/1", "CompareResults"),
     ("history", "floodline.history/1", "HistoryResults"),

@@ -48,7 +48,7 @@ pub(super) async fn open_session<S: Transport, C: Clock + Unpin, D: Session>(
             Event::Close(Some(code), reason) => {
                 closed = Some(format!("close {code} {reason}").trim_end().to_owned());
             }
-            Event::Close(None, _) => closed = Some("a goodbye".to_owned()),
+            Event::Close(None, _) => closed = Some("nothing: it closed the connection".to_owned()),
         });
         fed.map_err(|violation| End::violated(violation).reason)?;
         if let Some(said) = closed {
@@ -82,7 +82,7 @@ async fn next_frame<S: Transport, C: Clock + Unpin>(socket: &mut Socket<S, C>) -
         let mut input = [0; READ_BYTES];
         let read = socket.stream.read(&mut input).await.map_err(|error| End::lost(&error).reason)?;
         match input.get(..read) {
-            None | Some([]) => return Err("nothing: it closed the connection".to_owned()),
+            None | Some([]) => return Err("connection lost without a close frame".to_owned()),
             Some(bytes) => socket.early.extend_from_slice(bytes),
         }
     }

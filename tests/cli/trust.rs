@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::contract::{self, count};
 use crate::process::{Finished, Running, Server, floodline, run, scratch};
+use crate::schema;
 
 /// Fails on every machine, so that only whose fault it is decides the verdict.
 const IMPOSSIBLE: [&str; 2] = ["--limit", "p50=1us"];
@@ -50,7 +51,7 @@ fn a_stall_is_held_against_its_truth() {
     let args = ["calibrate", "--truth=stall 100 ms, 2000/s on 100", "--json", "-"];
     let finished = run(args);
     let truth = finished.json();
-    assert_eq!(truth["schema"], "floodline.truth/1");
+    schema::validates("truth", &truth);
     let rows = truth["rows"].as_array().unwrap();
     let p90 = rows.iter().find(|row| row["percentile"] == "p90").unwrap();
     let us = |key: &str| p90[key].as_f64().unwrap();
@@ -96,7 +97,7 @@ fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
 fn a_rate_beyond_all_ceilings_ends_on_time_and_is_inconclusive() {
     for arrival in ["uniform", "poisson"] {
         let rate = if arrival == "uniform" { "1e9" } else { "1e7" };
-        let args = load(rate, &["--duration", "1s", "--arrival", arrival, "--answer-timeout", "10s"]);
+        let args = load(rate, &["--duration", "1s", "--arrival", arrival, "--answer-timeout", "10s", "--max-rate", "1e9"]);
         let finished = run(args).expect(3);
         let run = finished.json();
         contract::accounted(&run);
