@@ -97,7 +97,10 @@ fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
 fn a_rate_beyond_all_ceilings_ends_on_time_and_is_inconclusive() {
     for arrival in ["uniform", "poisson"] {
         let rate = if arrival == "uniform" { "1e9" } else { "1e7" };
-        let args = load(rate, &["--duration", "1s", "--arrival", arrival, "--answer-timeout", "10s", "--max-rate", "1e9"]);
+        let args = load(
+            rate,
+            &["--duration", "1s", "--arrival", arrival, "--answer-timeout", "10s", "--max-rate", "1e9"],
+        );
         let finished = run(args).expect(3);
         let run = finished.json();
         contract::accounted(&run);
