@@ -148,6 +148,10 @@ struct Open<S, D, C> {
     setup: Setup,
 }
 
+/// What comes of opening one: it, or which failed and why.
+type Handshake<K, D, C> =
+    Result<Open<<K as Connect>::Stream, <D as Dialect>::Session, C>, (u32, ConnectError)>;
+
 /// Connections that are open and wait for the load.
 pub(super) struct Ready<S, D, C> {
     open: Vec<Open<S, D, C>>,
@@ -286,11 +290,7 @@ where
     }
 
     /// Opens connection `index`.
-    fn handshake(
-        &self,
-        index: u32,
-    ) -> impl Future<Output = Result<Open<K::Stream, D::Session, C>, (u32, ConnectError)>> + use<K, D, C>
-    {
+    fn handshake(&self, index: u32) -> impl Future<Output = Handshake<K, D, C>> + use<K, D, C> {
         let dialing = self.dialer().dial(self.identity(index));
         async move {
             match dialing.await {

@@ -28,7 +28,7 @@ impl Counter {
         }
         let last_at = 8 * self.len.saturating_sub(1);
         let last = (self.text >> last_at) as u8;
-        if self.n.checked_add(1) == Some(n) && (b'0'..b'9').contains(&last) {
+        if self.n.checked_add(1) == Some(n) && (b'0'..=b'8').contains(&last) {
             self.text += 1 << last_at;
             self.n = n;
         } else {
