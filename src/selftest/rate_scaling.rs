@@ -54,6 +54,10 @@ pub(super) const PROOF: Proof = Proof {
                 follows("unanswered_up_to_7500", "the lower rates have their share of the dropped"),
                 may("achieved_rate@1000", "a share of few messages may be twice as large"),
                 may("achieved_rate@2000", "a share of few messages may be twice as large"),
+                may(
+                    "slope",
+                    "it falls where the rate of 2,000 lost more of its few messages than that of 1,000",
+                ),
             ]),
         Planted::server("swaps-answers", &["--fault=swap-answers=3,among=250,seed=7"]).fails(&[by(
             "reordered",
