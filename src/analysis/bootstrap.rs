@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::interval::{Confidence, Interval};
 use super::normal;
-use super::paired::hodges_lehmann;
+use super::paired;
 use super::spread::{SampleError, check_finite, mean_of, median_in_place};
 
 /// How the interval is read off the resampled figures.
@@ -73,8 +73,8 @@ pub enum BootstrapError {
     },
 }
 
-/// The figure of one sample; may put the values in another order.
-type Location = fn(&mut [f64]) -> f64;
+/// The figure of one sample, of values or of pairs; may put them in another order.
+type Location<T> = fn(&mut [T]) -> f64;
 
 impl Bootstrap {
     /// The mean of `values` and its interval.
@@ -84,7 +84,7 @@ impl Bootstrap {
     /// # Errors
     /// With fewer than two values, one that is not finite, or too few resamples.
     pub fn mean(&self, values: &[f64]) -> Result<Estimate, BootstrapError> {
-        self.estimate(&[values], |values| mean_of(values))
+        self.of_values(&[values], |values| mean_of(values))
     }
 
     /// The median of `values` and its interval.
@@ -92,15 +92,22 @@ impl Bootstrap {
     /// # Errors
     /// As for [`Bootstrap::mean`].
     pub fn median(&self, values: &[f64]) -> Result<Estimate, BootstrapError> {
-        self.estimate(&[values], median_in_place)
+        self.of_values(&[values], median_in_place)
     }
 
-    /// The Hodges–Lehmann estimate of `values` and its interval ([`paired::hodges_lehmann`](super::paired::hodges_lehmann)).
+    /// By how much the seconds lie above the firsts ([`paired::shift`](super::paired::shift)), and its interval: pairs are drawn
+    /// whole.
     ///
     /// # Errors
     /// As for [`Bootstrap::mean`].
-    pub fn hodges_lehmann(&self, values: &[f64]) -> Result<Estimate, BootstrapError> {
-        self.estimate(&[values], |values| hodges_lehmann(values))
+    pub fn shift(&self, pairs: &[(f64, f64)]) -> Result<Estimate, BootstrapError> {
+        if pairs.len() < 2 {
+            return Err(SampleError::TooFew { given: pairs.len(), needed: 2 }.into());
+        }
+        if let Some(index) = pairs.iter().position(|(a, b)| !a.is_finite() || !b.is_finite()) {
+            return Err(SampleError::NotFinite { index, value: pairs[index].0 + pairs[index].1 }.into());
+        }
+        self.estimate(&[pairs], |pairs| paired::shift(pairs))
     }
 
     /// The mean of `numerators` over the mean of `denominators`, two independent samples: after against before. Without a unit.
@@ -113,7 +120,7 @@ impl Bootstrap {
         denominators: &[f64],
     ) -> Result<Estimate, BootstrapError> {
         check_divisors(denominators)?;
-        self.estimate(&[numerators, denominators], |values| mean_of(values))
+        self.of_values(&[numerators, denominators], |values| mean_of(values))
     }
 
     /// The median of `numerators` over the median of `denominators`, two independent samples. Without a unit.
@@ -126,17 +133,21 @@ impl Bootstrap {
         denominators: &[f64],
     ) -> Result<Estimate, BootstrapError> {
         check_divisors(denominators)?;
-        self.estimate(&[numerators, denominators], median_in_place)
+        self.of_values(&[numerators, denominators], median_in_place)
     }
 
-    fn estimate(&self, samples: &[&[f64]], location: Location) -> Result<Estimate, BootstrapError> {
+    fn of_values(&self, samples: &[&[f64]], location: Location<f64>) -> Result<Estimate, BootstrapError> {
         samples.iter().try_for_each(|sample| check_finite(sample, 2))?;
+        self.estimate(samples, location)
+    }
+
+    fn estimate<T: Copy>(&self, samples: &[&[T]], location: Location<T>) -> Result<Estimate, BootstrapError> {
         // At least one resample must be expected beyond either end.
         let needed = (1.0 / self.confidence.tail()).ceil() as usize;
         if self.resamples < needed {
             return Err(BootstrapError::TooFewResamples { given: self.resamples, needed });
         }
-        let mut copies: Vec<Vec<f64>> = samples.iter().map(|sample| sample.to_vec()).collect();
+        let mut copies: Vec<Vec<T>> = samples.iter().map(|sample| sample.to_vec()).collect();
         let value = figure(&mut copies, location);
         let resampled = self.resampled(samples, &mut copies, location);
         let tail = self.confidence.tail();
@@ -156,7 +167,7 @@ impl Bootstrap {
     }
 
     /// The figures of all resamples, ascending. Overwrites `drawn`.
-    fn resampled(&self, samples: &[&[f64]], drawn: &mut [Vec<f64>], location: Location) -> Vec<f64> {
+    fn resampled<T: Copy>(&self, samples: &[&[T]], drawn: &mut [Vec<T>], location: Location<T>) -> Vec<f64> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.seed);
         let mut figures: Vec<f64> = (0..self.resamples)
             .map(|_| {
@@ -172,7 +183,7 @@ impl Bootstrap {
 }
 
 /// The location of one sample, or the ratio of the locations of two.
-fn figure(samples: &mut [Vec<f64>], location: Location) -> f64 {
+fn figure<T>(samples: &mut [Vec<T>], location: Location<T>) -> f64 {
     samples
         .iter_mut()
         .map(|sample| location(sample))
@@ -194,12 +205,12 @@ fn bias(ascending: &[f64], value: f64) -> f64 {
 ///
 /// Source: A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section 5.3.2, over several samples k
 /// of sizes n: `Σ_k n⁻³ Σ l³ ÷ 6 (Σ_k n⁻² Σ l²)^(3/2)`, where l is the influence of each value by the jackknife.
-fn acceleration(samples: &[&[f64]], location: Location) -> f64 {
+fn acceleration<T: Copy>(samples: &[&[T]], location: Location<T>) -> f64 {
     let (mut cubes, mut squares) = (0.0, 0.0);
     for (place, sample) in samples.iter().enumerate() {
         let left_out: Vec<f64> = (0..sample.len())
             .map(|index| {
-                let mut copies: Vec<Vec<f64>> = samples.iter().map(|sample| sample.to_vec()).collect();
+                let mut copies: Vec<Vec<T>> = samples.iter().map(|sample| sample.to_vec()).collect();
                 copies[place].swap_remove(index);
                 figure(&mut copies, location)
             })
@@ -244,7 +255,7 @@ mod tests {
     }
 
     /// The figures of every possible resample, ascending: what the draws are a sample of.
-    fn all_resamples(values: &[f64], location: Location) -> Vec<f64> {
+    fn all_resamples(values: &[f64], location: Location<f64>) -> Vec<f64> {
         let n = values.len();
         let mut figures: Vec<f64> = (0..n.pow(n as u32))
             .map(|code| {
@@ -290,7 +301,7 @@ mod tests {
     #[test]
     fn the_percentile_interval_is_that_of_all_possible_resamples() {
         let values = [3.0, 4.0, 8.0, 15.0, 16.0];
-        let locations: [Location; 2] = [|values| mean_of(values), median_in_place];
+        let locations: [Location<f64>; 2] = [|values| mean_of(values), median_in_place];
         for location in locations {
             let all = all_resamples(&values, location);
             let share = |below: usize| below as f64 / all.len() as f64;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{Measured, PairedFigure};
-use crate::analysis::paired::{log_ratios, noise_of_the_same};
+use crate::analysis::paired::{aligned, noise_of_the_same};
 use crate::calibration::cache::{CacheError, KEPT_FOR, write_whole};
 use crate::result::calibration::Generator;
 use crate::result::compare::{MetricNoise, Noise};
 use crate::units;
 
 const FILE: &str = "comparisons.json";
-const SCHEMA: &str = "floodline.comparisons/1";
+const SCHEMA: &str = "floodline.comparisons/2";
 /// So many are kept, over all builds, machines and loads: the latest.
 const KEPT: usize = 32;
 
@@ -36,15 +36,16 @@ pub enum KnownNoise {
 /// The noise from what was measured of two of the same.
 #[must_use]
 pub fn noise_of(measured: &Measured, signature: String, generator: Generator, now_unix_ns: u64) -> Noise {
-    let figures = measured.values().into_iter().filter_map(|PairedFigure { load, metric, pairs }| {
-        let log_ratios = log_ratios(&pairs).ok()?;
-        Some(MetricNoise { load: load.name().to_owned(), metric: metric.to_owned(), log_ratios })
+    let figures = measured.values().into_iter().map(|PairedFigure { load, metric, pairs }| MetricNoise {
+        load: load.name().to_owned(),
+        metric: metric.to_owned(),
+        pairs,
     });
     Noise {
         measured_at_unix_ns: now_unix_ns,
         generator,
         plan: signature,
-        log_ratios: figures.collect(),
+        metrics: figures.collect(),
         foreign_cpu_cores: measured.foreign_cpu_cores(),
     }
 }
@@ -53,8 +54,8 @@ impl Noise {
     /// Up to which share a change of this figure, over so many pairs, is noise. `None` where that was not measured.
     #[must_use]
     pub fn threshold(&self, load: &str, metric: &str, pairs: usize) -> Option<f64> {
-        let known = self.log_ratios.iter().find(|known| known.load == load && known.metric == metric)?;
-        let noise = noise_of_the_same(&known.log_ratios, pairs, SEED)?;
+        let known = self.metrics.iter().find(|known| known.load == load && known.metric == metric)?;
+        let noise = noise_of_the_same(&aligned(&known.pairs).ok()?, pairs, SEED)?;
         Some((noise.exp() - 1.0).max(LEAST_THRESHOLD))
     }
 }
@@ -141,13 +142,13 @@ mod tests {
     const DAY_NS: u64 = 86_400_000_000_000;
 
     fn noise(plan: &str, measured_at_unix_ns: u64) -> Noise {
-        let log_ratios = vec![MetricNoise {
+        let metrics = vec![MetricNoise {
             load: "paced".to_owned(),
             metric: "latency_p50_us".to_owned(),
-            log_ratios: vec![0.1, -0.1, 0.05, -0.02],
+            pairs: vec![(100.0, 110.0), (100.0, 90.0), (100.0, 105.0), (100.0, 98.0)],
         }];
         let generator = example().generator;
-        Noise { measured_at_unix_ns, generator, plan: plan.to_owned(), log_ratios, foreign_cpu_cores: None }
+        Noise { measured_at_unix_ns, generator, plan: plan.to_owned(), metrics, foreign_cpu_cores: None }
     }
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
         let threshold = |pairs| noise.threshold("paced", "latency_p50_us", pairs).unwrap();
         assert!(threshold(2) > 0.09 && threshold(20) < 0.07, "{} {}", threshold(2), threshold(20));
         let mut quiet = noise.clone();
-        quiet.log_ratios[0].log_ratios = vec![0.001, -0.002, 0.001];
+        quiet.metrics[0].pairs = vec![(100.0, 100.1), (100.0, 99.8), (100.0, 100.1)];
         assert_eq!(quiet.threshold("paced", "latency_p50_us", 10), Some(LEAST_THRESHOLD));
         assert_eq!(noise.threshold("closed", "latency_p50_us", 2), None);
     }

@@ -97,8 +97,8 @@ pub struct Noise {
     pub generator: Generator,
     /// Of which loads, and of which A: it holds for the same ones only.
     pub plan: String,
-    /// The logarithms of the ratios of pairs of the same thing, for each figure.
-    pub log_ratios: Vec<MetricNoise>,
+    /// What pairs of the same thing measured, for each figure.
+    pub metrics: Vec<MetricNoise>,
     /// What other processes took meanwhile, in cores.
     pub foreign_cpu_cores: Option<f64>,
 }
@@ -110,8 +110,8 @@ pub struct MetricNoise {
     pub load: String,
     /// As in [`MetricChange::metric`].
     pub metric: String,
-    /// One for each pair.
-    pub log_ratios: Vec<f64>,
+    /// Both values of each pair, in the order in which they were measured.
+    pub pairs: Vec<(f64, f64)>,
 }
 
 /// Everything that a comparison found.
