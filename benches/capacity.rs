@@ -362,7 +362,7 @@ impl EchoServer {
 fn serve_echo() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let listener = TcpListener::from_std(floodline::server::listen(([127, 0, 0, 1], 0).into())?)?;
+        let listener = TcpListener::from_std(floodline::server::listen(([127, 0, 0, 1], 0).into(), None)?)?;
         writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
         loop {
             let (mut stream, _) = listener.accept().await?;

@@ -6,9 +6,11 @@
 //! (D. V. Lindley, "The theory of queues with a single server", 1952).
 //!
 //! Two figures are measured apart from what is judged. Each message takes its way there and back, late sends included: the
-//! floor, that of the same load on a server that does not delay. It is independent of the delays, so that the distribution
-//! expected of their sum is the convolution of both; beside a stall it is nothing, and is left out. And the time that both
-//! sides take for a message of a backlog is that of a closed loop with the same connections, payload and backlog.
+//! floor, that of the same load on a server that does not delay, right before and right after. It is independent of the delays,
+//! so that the distribution expected of their sum is the convolution of both; beside a stall it is nothing, and is left out.
+//! Where the two floors give percentiles further apart than what is allowed, the machine itself decides that percentile, and
+//! it is unsure. And the time that both sides take for a message of a backlog is that of a closed loop with the same
+//! connections, payload, buffers and backlog.
 //!
 //! Both sides poll the clock instead of sleeping, each on a core of its own: how late this machine's timers are is no
 //! matter of whether a latency is measured right.
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::client::{Observer, Stop};
+use crate::client::{Access, Observer, Stop};
 use crate::pacer::PacerKind;
 use crate::result::LoadTestResults;
 use crate::result::truth::TruthRow;
@@ -34,9 +36,16 @@ const TOLERANCE_US: f64 = 150.0;
 const LAW_RATE: f64 = 2_000.0;
 const LAW_CONNECTIONS: u32 = 20;
 const LAW_DURATION: Duration = Duration::from_secs(20);
+/// Two of them are as long as the load that they stand beside.
+const FLOOR_DURATION: Duration = Duration::from_secs(10);
 const SEED: u64 = 1;
-/// When a stall begins: the load has settled.
-const STALL_AT: Duration = Duration::from_millis(100);
+/// Little, so that a backlog is worked off fast.
+const PAYLOAD_BYTES: usize = 64;
+/// When a stall begins: the load has settled, and the shortest stall still is most of its load.
+const STALL_AT: Duration = Duration::from_millis(60);
+/// Where there is one connection, its buffers: a few hundred messages fill them, and the sender is blocked while the server
+/// stands still.
+const SMALL_BUFFERS: usize = 16 << 10;
 /// The floor is taken at so many points, evenly over its ranks: enough for P99.9.
 const FLOOR_POINTS: u32 = 1_000;
 /// How long the closed loop lasts that tells how fast a backlog is worked off.
@@ -100,7 +109,9 @@ pub fn cases() -> Vec<TruthCase> {
         stall(100, 20_000.0, 1),
         stall(500, 20_000.0, 1),
         stall(1_000, 20_000.0, 1),
+        stall(100, 100_000.0, 1),
         stall(500, 100_000.0, 1),
+        stall(1_000, 100_000.0, 1),
     ]
 }
 
@@ -122,20 +133,21 @@ pub fn selected(text: &str) -> Result<Vec<TruthCase>, Vec<String>> {
 /// What was measured on servers that do nothing wrong, for the truth of those that do.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
-    floor: FloorSample,
+    /// The latest.
+    floor: Option<FloorSample>,
     /// Microseconds a message of a backlog, by its shape.
     backlog_us: Vec<(Shape, f64)>,
 }
 
-/// Connections, bytes of content a message, and messages that wait on each connection.
-type Shape = (u32, usize, usize);
+/// Connections, and messages that wait on each.
+type Shape = (u32, usize);
 
 /// The latencies of a load on a server that does not delay, microseconds; where none was measured yet, nothing.
 #[derive(Debug, Clone, Default)]
 struct FloorSample(Vec<f64>);
 
 /// Runs one case against a server of its own, and holds what was reported against the truth. What the truth needs beside
-/// the schedule is measured first and kept in `baseline`; a case without a fault gives the floor of those that follow.
+/// the schedule is measured beside it and kept in `baseline`, where others need it too.
 ///
 /// # Errors
 /// Where the load cannot be offered, or was ended early.
@@ -149,19 +161,31 @@ pub fn run(
     let mut measured = |workload, flags: Vec<String>| {
         let mut server = server.clone();
         server.args.push("--workers=1".to_owned());
+        server.args.extend(case.socket_buffer_bytes().map(|bytes| format!("--socket-buffer={bytes}")));
         server.args.extend(flags);
-        let results = run_load(&LoadPlan::new(workload, Peer::Own(server)), stop, observer)?;
+        let access = Access { socket_buffer_bytes: case.socket_buffer_bytes(), ..Access::default() };
+        let plan = LoadPlan { access, ..LoadPlan::new(workload, Peer::Own(server)) };
+        let results = run_load(&plan, stop, observer)?;
         if results.interrupted { Err(TruthError::Stopped) } else { Ok(results) }
     };
+    let floor_load = Workload { duration: FLOOR_DURATION, ..case.load()? };
+    let delays = matches!(case.fault, Fault::Delay(..));
+    if delays && baseline.floor.is_none() {
+        baseline.floor = Some(FloorSample::of(&measured(floor_load.clone(), Vec::new())?));
+    }
     if matches!(case.fault, Fault::Stall(_)) && baseline.backlog_us(case).is_none() {
         let closed = measured(case.backlog_load(), Vec::new())?;
         baseline.backlog_us.push((case.shape(), 1e6 / closed.throughput.achieved_rate));
     }
     let results = measured(case.load()?, case.fault.flags())?;
-    if case.fault == Fault::None {
-        baseline.floor = FloorSample::of(&results);
-    }
-    Ok(case.rows(&results, baseline))
+    let after = match case.fault {
+        Fault::None => FloorSample::of(&results),
+        Fault::Delay(..) => FloorSample::of(&measured(floor_load, Vec::new())?),
+        Fault::Stall(_) => return Ok(case.rows(&results, baseline.backlog_us(case), &[])),
+    };
+    let before = baseline.floor.replace(after.clone()).filter(|_| delays);
+    let floors: Vec<FloorSample> = before.into_iter().chain([after]).collect();
+    Ok(case.rows(&results, None, &floors))
 }
 
 impl Baseline {
@@ -178,11 +202,13 @@ impl FloorSample {
         Self(values.map(|ns| ns as f64 / 1e3).collect())
     }
 
+    /// All of them, as one.
+    fn both(floors: &[Self]) -> Self {
+        Self(floors.iter().flat_map(|floor| &floor.0).copied().collect())
+    }
+
     /// The distribution of the sum of a delay and a floor, ascending.
-    fn convolved(&self, delays_us: Vec<f64>) -> Vec<f64> {
-        if self.0.is_empty() {
-            return delays_us;
-        }
+    fn convolved(&self, delays_us: &[f64]) -> Vec<f64> {
         let mut sums: Vec<f64> =
             delays_us.iter().flat_map(|delay| self.0.iter().map(move |floor| delay + floor)).collect();
         sums.sort_unstable_by(f64::total_cmp);
@@ -215,17 +241,14 @@ impl TruthCase {
     /// A stall is half of its load but for a tenth, so that the median and all above it are of the stall.
     fn duration(&self) -> Duration {
         match self.fault {
-            Fault::None | Fault::Delay(..) => LAW_DURATION,
+            Fault::None => FLOOR_DURATION,
+            Fault::Delay(..) => LAW_DURATION,
             Fault::Stall(length) => length.mul_f64(1.6).max(STALL_AT + length),
         }
     }
 
-    /// On one connection so much that a stall fills the buffers of both sides, a few megabytes on loopback.
-    fn payload_bytes(&self) -> usize {
-        match self.fault {
-            Fault::Stall(_) if self.connections == 1 => 1_024,
-            _ => 64,
-        }
+    fn socket_buffer_bytes(&self) -> Option<usize> {
+        (self.connections == 1).then_some(SMALL_BUFFERS)
     }
 
     /// Where the server stands still, with what comes due meanwhile as its backlog.
@@ -234,7 +257,7 @@ impl TruthCase {
             Fault::None | Fault::Delay(..) => 1.0,
             Fault::Stall(length) => self.rate * length.as_secs_f64() / f64::from(self.connections),
         };
-        (self.connections, self.payload_bytes(), waiting.ceil() as usize)
+        (self.connections, waiting.ceil() as usize)
     }
 
     fn load(&self) -> Result<Workload, UnitError> {
@@ -247,11 +270,11 @@ impl TruthCase {
 
     /// A closed loop that always has a backlog.
     fn backlog_load(&self) -> Workload {
-        let (connections, payload_bytes, window) = self.shape();
+        let (connections, window) = self.shape();
         Workload {
             offered: Offered::Max,
             connections,
-            payload_bytes,
+            payload_bytes: PAYLOAD_BYTES,
             window,
             pacer: PacerKind::Spin,
             duration: BACKLOG_LOAD,
@@ -260,14 +283,26 @@ impl TruthCase {
         }
     }
 
-    fn rows(&self, results: &LoadTestResults, baseline: &Baseline) -> Vec<TruthRow> {
-        let truth = self.truth_us(results, baseline.backlog_us(self).unwrap_or_default());
-        let convolves = matches!(self.fault, Fault::Delay(..));
-        let truth = if convolves { baseline.floor.convolved(truth) } else { truth };
+    /// What is expected where a message of a backlog takes so long, and beside what these floors were.
+    fn rows(
+        &self,
+        results: &LoadTestResults,
+        backlog_us: Option<f64>,
+        floors: &[FloorSample],
+    ) -> Vec<TruthRow> {
+        let alone = self.truth_us(results, backlog_us.unwrap_or_default());
+        let beside: Vec<Vec<f64>> = floors.iter().map(|floor| floor.convolved(&alone)).collect();
+        let truth = if floors.is_empty() { alone } else { FloorSample::both(floors).convolved(&alone) };
         let measurement = results.latency_us.as_ref();
         let percentiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
         let row = |(percentile, quantile): (&'static str, f64)| {
             let expected_us = (!truth.is_empty()).then(|| nearest_rank(&truth, quantile));
+            let floors_differ_us = match &beside[..] {
+                [before, after] if !truth.is_empty() => {
+                    Some((nearest_rank(before, quantile) - nearest_rank(after, quantile)).abs())
+                }
+                _ => None,
+            };
             TruthRow {
                 case: self.name(),
                 percentile: percentile.to_owned(),
@@ -275,6 +310,7 @@ impl TruthCase {
                 reported_us: measurement.and_then(|measured| measured.by_name(percentile)).flatten(),
                 tolerance_us: (TOLERANCE_SHARE * expected_us.unwrap_or(0.0)).max(TOLERANCE_US),
                 foreign_cpu_cores: results.resources.foreign_cpu_cores,
+                floors_differ_us,
             }
         };
         percentiles.into_iter().map(row).collect()
@@ -343,7 +379,7 @@ mod tests {
     fn the_truth_of_a_stall_is_the_rest_of_it() {
         let case =
             TruthCase { fault: Fault::Stall(Duration::from_millis(100)), rate: 1_000.0, connections: 1 };
-        // Due at 0 to 249 ms; the stall from 100 to 200 ms.
+        // Due at 0 to 249 ms; the stall from 60 to 160 ms.
         let truth = case.truth_us(&results(250), 0.0);
         assert_eq!((truth.len(), truth[0], truth[149], truth[249]), (250, 0.0, 0.0, 100_000.0));
         assert!(truth[150..].iter().zip(1..).all(|(us, n)| (us - f64::from(n) * 1e3).abs() < 1e-6));
@@ -353,11 +389,11 @@ mod tests {
     fn what_waited_for_a_stall_is_worked_off_one_by_one() {
         let case =
             TruthCase { fault: Fault::Stall(Duration::from_millis(100)), rate: 1_000.0, connections: 1 };
-        // A quarter of a millisecond each: at 200 ms the 100 of the stall wait, and those due since come behind them.
-        let mut by_hand: Vec<f64> = (0..100).map(|_| 250.0).collect();
+        // A quarter of a millisecond each: at 160 ms the 100 of the stall wait, and those due since come behind them.
+        let mut by_hand: Vec<f64> = (0..60).map(|_| 250.0).collect();
         by_hand.extend((0..100).map(|k| 100_000.0 + f64::from(k + 1) * 250.0 - f64::from(k) * 1_000.0));
         // Each is due a millisecond after the one before and served a quarter after: 25 ms are caught up by 750 µs each.
-        by_hand.extend((0..50).map(|k| (25_250.0 - f64::from(k) * 750.0).max(250.0)));
+        by_hand.extend((0..90).map(|k| (25_250.0 - f64::from(k) * 750.0).max(250.0)));
         by_hand.sort_unstable_by(f64::total_cmp);
         let truth = case.truth_us(&results(250), 250.0);
         assert_eq!(truth.len(), by_hand.len());
@@ -375,10 +411,8 @@ mod tests {
 
     #[test]
     fn no_case_is_allowed_more_than_the_others() {
-        let mut baseline = Baseline::default();
         for case in cases() {
-            baseline.backlog_us.push((case.shape(), 4.0));
-            for row in case.rows(&results(5_000), &baseline) {
+            for row in case.rows(&results(5_000), Some(4.0), &[]) {
                 assert_eq!(row.tolerance_us, (0.01 * row.expected_us.unwrap_or(0.0)).max(150.0), "{row:?}");
             }
         }
@@ -397,8 +431,11 @@ mod tests {
     #[test]
     fn the_floor_adds_to_each_delay() {
         let floor = FloorSample(vec![1.0, 2.0]);
-        assert_eq!(floor.convolved(vec![10.0, 20.0]), [11.0, 12.0, 21.0, 22.0]);
-        assert_eq!(FloorSample::default().convolved(vec![10.0]), [10.0]);
+        assert_eq!(floor.convolved(&[10.0, 20.0]), [11.0, 12.0, 21.0, 22.0]);
+        assert_eq!(
+            FloorSample::both(&[floor, FloorSample(vec![4.0])]).convolved(&[10.0]),
+            [11.0, 12.0, 14.0]
+        );
         // The example's messages take a millisecond each.
         let of_example = FloorSample::of(&example::clean());
         assert_eq!(of_example.0.len(), FLOOR_POINTS as usize);

@@ -50,6 +50,9 @@ pub struct ServeArgs {
     /// Longest message; a longer one closes its connection with 1009
     #[arg(long, default_value = "1MiB", value_parser = parse_bytes, value_name = "SIZE")]
     max_message: u64,
+    /// Size of each of a connection's two buffers in the kernel [default: as the system likes]
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    socket_buffer: Option<u64>,
     /// Environment variable that holds the bearer token which handshakes must bring
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
@@ -150,6 +153,7 @@ fn named(error: ServeError) -> anyhow::Error {
         ServeError::Config(ServerConfigError::Token) => "--token-env, --tokens".to_owned(),
         ServeError::Config(ServerConfigError::OutOfRange { setting, .. }) => match *setting {
             "max_message_bytes" => "--max-message".to_owned(),
+            "socket_buffer_bytes" => "--socket-buffer".to_owned(),
             setting => format!("--{}", setting.replace('_', "-")),
         },
         ServeError::Thread { .. } => return error.into(),
@@ -169,6 +173,7 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
     let tls = tls(&args)?;
     let max_message_bytes = usize::try_from(args.max_message)
         .with_context(|| format!("--max-message {}", units::bytes(args.max_message)))?;
+    let socket_buffer_bytes = args.socket_buffer.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let retention = Retention { max_ids: args.idempotency_ids, max_age: args.idempotency_age };
     let store = args.state.as_deref().map(|dir| open_state(dir, retention)).transpose()?;
     Ok(ServerConfig {
@@ -185,6 +190,7 @@ fn config(args: ServeArgs) -> anyhow::Result<ServerConfig> {
         store,
         retention,
         max_message_bytes,
+        socket_buffer_bytes,
         memory: Some(MemoryProbe {
             live_bytes: allocator::live_bytes,
             resident_bytes,

@@ -37,6 +37,9 @@ pub struct Access {
     pub host: Option<HeaderValue>,
     /// What holds for `wss://`.
     pub tls: TlsAccess,
+    /// Bytes of each of a connection's two buffers in the kernel; `None` leaves them to the system, which lets them grow to
+    /// megabytes.
+    pub socket_buffer_bytes: Option<usize>,
 }
 
 impl From<Option<Token>> for Access {

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -272,6 +273,11 @@ impl Connect for TcpConnect {
         let tcp = self.sources.connect(&self.addresses).await.map_err(tcp_error)?;
         // A small message must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).map_err(tcp_error)?;
+        if let Some(bytes) = self.access.socket_buffer_bytes {
+            let socket = SockRef::from(&tcp);
+            socket.set_send_buffer_size(bytes).map_err(tcp_error)?;
+            socket.set_recv_buffer_size(bytes).map_err(tcp_error)?;
+        }
         let Some((connector, name)) = &self.tls else {
             return Ok(NetStream::Tcp(tcp));
         };

@@ -24,6 +24,7 @@ pub fn rows(rows: &[TruthRow]) -> String {
         let agrees = match row.agrees() {
             None => "floor",
             Some(true) => "yes",
+            Some(false) if row.is_beyond_the_machine() => "unsure",
             Some(false) => "NO",
         };
         let tolerance = row.expected_us.map(|_| row.tolerance_us);

@@ -89,6 +89,7 @@ pub fn access(config: &TargetConfig) -> Result<Access, AccessError> {
         query: config.query.clone(),
         host: host.transpose()?,
         tls: tls(config)?,
+        socket_buffer_bytes: None,
     })
 }
 

@@ -45,6 +45,9 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// The most that is read from a connection at once. A worker has one such buffer for all its connections.
     pub read_buffer_bytes: usize,
+    /// Bytes of each of a connection's two buffers in the kernel; `None` leaves them to the system, which lets them grow to
+    /// megabytes.
+    pub socket_buffer_bytes: Option<usize>,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
     /// How long a shutdown waits for what was admitted to be answered.
@@ -73,6 +76,7 @@ impl Default for ServerConfig {
             max_message_bytes: 1 << 20,
             // As much as a full window of 32 requests on ten connections; more gains nothing.
             read_buffer_bytes: 64 << 10,
+            socket_buffer_bytes: None,
             handshake_timeout: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(30),
             memory: None,
@@ -94,6 +98,9 @@ impl ServerConfig {
         within("idempotency_ids", self.retention.max_ids.get(), 1, 1_000_000_000)?;
         within("max_message_bytes", self.max_message_bytes, 1, 1 << 30)?;
         within("read_buffer_bytes", self.read_buffer_bytes, 1 << 10, 16 << 20)?;
+        if let Some(bytes) = self.socket_buffer_bytes {
+            within("socket_buffer_bytes", bytes, 1 << 10, 1 << 30)?;
+        }
         if let Some(concurrency) = self.concurrency {
             within("concurrency", concurrency, 1, 100_000_000)?;
         }
@@ -209,6 +216,7 @@ mod tests {
             (ServerConfig { concurrency: Some(0), ..config.clone() }, "concurrency"),
             (ServerConfig { max_connections: 0, ..config.clone() }, "max_connections"),
             (ServerConfig { read_buffer_bytes: 1, ..config.clone() }, "read_buffer_bytes"),
+            (ServerConfig { socket_buffer_bytes: Some(1), ..config.clone() }, "socket_buffer_bytes"),
             (ServerConfig { handshake_timeout: Duration::ZERO, ..config.clone() }, "handshake_timeout"),
             (ServerConfig { processing_delay: Duration::MAX, ..config.clone() }, "processing_delay"),
             (ServerConfig { token: Some(Secret::new("a b")), ..config.clone() }, "token"),

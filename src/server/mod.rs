@@ -109,7 +109,7 @@ impl HighVolumeWebSocketServer {
     pub fn spawn(config: ServerConfig) -> Result<ServerHandle, ServeError> {
         config.validate()?;
         let listen_error = |source| ServeError::Listen { address: config.listen, source };
-        let listener = listen(config.listen).map_err(listen_error)?;
+        let listener = listen(config.listen, config.socket_buffer_bytes).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let shared = Arc::new(Shared::new(config));
         let (stop, stopped) = oneshot::channel();
@@ -176,15 +176,19 @@ impl ServerHandle {
 }
 
 /// A listening socket whose backlog takes a thousand connections at once: the standard library's is 128, and whom
-/// it turns away tries again only a second later.
+/// it turns away tries again only a second later. Where a size of the kernel's buffers is given, its connections have it.
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
+pub fn listen(address: SocketAddr, buffer_bytes: Option<usize>) -> io::Result<StdTcpListener> {
     const BACKLOG: i32 = 4_096;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    if let Some(bytes) = buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(bytes)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
