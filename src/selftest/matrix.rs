@@ -1,4 +1,5 @@
-//! Each fault of our own server against every other case: what fails there that the fault does not explain.
+//! Each kind of fault of our own server against every case that has none of its kind: what fails there that the fault does not
+//! explain.
 
 use std::collections::BTreeSet;
 
@@ -17,20 +18,38 @@ pub struct Stray {
     pub elsewhere: Row,
 }
 
-/// Those of these rows, each once: two rows may tell a server to do the same wrong.
+/// Those of these rows, each kind once in a case: how much of it is done wrong changes nothing of what it may touch. A case
+/// with a row of that kind has told already what that comes to there, and one that sets the fault's flag itself would take it
+/// back.
 #[must_use]
 pub fn strays(rows: &[Row]) -> Vec<Stray> {
-    let mut seen = BTreeSet::new();
+    let of_server = |row: Row| match row.planted.wrong {
+        Wrong::Server(args) => Some((args, row.proof.case)),
+        _ => None,
+    };
+    let at_home = super::rows().filter_map(of_server).map(|(args, case)| (kind(args), case));
+    let mut seen: BTreeSet<_> = at_home.collect();
     let mut strays = Vec::new();
     for &row in rows {
-        let Wrong::Server(args) = row.planted.wrong else { continue };
-        for proof in ALL.into_iter().filter(|proof| proof.case != row.proof.case) {
-            if seen.insert((args, proof.case)) {
-                strays.push(Stray { row, elsewhere: Row { proof, planted: &HEALTHY } });
+        let Some((args, _)) = of_server(row) else { continue };
+        for proof in ALL {
+            let elsewhere = Row { proof, planted: &HEALTHY };
+            if seen.insert((kind(args), proof.case)) && !elsewhere.sets_any(args) {
+                strays.push(Stray { row, elsewhere });
             }
         }
     }
     strays
+}
+
+impl Row {
+    /// Whether the case starts its server with a flag that is among these.
+    fn sets_any(self, args: &[&str]) -> bool {
+        let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        let flags: BTreeSet<String> = args.iter().map(|flag| name(flag)).collect();
+        let plan = self.case().ok().zip(self.config().ok()).and_then(|(case, config)| case.plan(&config));
+        plan.is_some_and(|plan| plan.server_args.iter().any(|flag| flags.contains(&name(flag))))
+    }
 }
 
 impl Stray {

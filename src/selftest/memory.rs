@@ -5,7 +5,12 @@ use crate::run::plan::{Evidence, MemorySample};
 
 pub(super) const PROOF: Proof = Proof {
     case: "memory",
-    settings: &[("memory.fill_messages", "2000"), ("memory.idle", "300ms"), ("load.ramp", "0")],
+    settings: &[
+        ("memory.fill_messages", "2000"),
+        ("memory.idle", "300ms"),
+        ("load.ramp", "0"),
+        ("load.answer_timeout", "2s"),
+    ],
     faults: &[
         // The 3,000th message is due a tenth of a second after the load began, so what comes with it is no slope; nor is what
         // the client takes for the latencies of those that wait meanwhile, at the end of the first second.
