@@ -120,21 +120,26 @@ fn poisson_arrivals_faster_than_can_be_drawn_are_refused() {
     run(load("1e9", &["--arrival", "poisson"])).expect(2).says(&["--rate", "10,000,000 msg/s", "uniform"]);
 }
 
-/// A server that is slow must fail; where the machine was busy it may be inconclusive, but must say that and nothing of
-/// the generator.
+/// A server that is slow must fail; what is timed may be inconclusive where the machine was busy, but must say that.
 fn assert_is_the_servers(what: &str, attempt: impl Fn() -> Finished) {
     for _ in 0..3 {
         let finished = attempt();
         let run = finished.json();
         contract::accounted(&run);
-        let quiet = run["resources"]["foreign_cpu_cores"].as_f64().is_none_or(|cores| cores <= QUIET_CORES);
-        if quiet {
-            let reasons = run["reasons"].to_string();
-            assert_eq!((&run["verdict"], finished.code), (&json!("fail"), Some(1)), "{what}: {reasons}");
-            return;
+        let (verdict, reasons) = (run["verdict"].as_str().unwrap(), run["reasons"].to_string());
+        // What was counted fails however busy the machine was; what was timed is excused by others alone.
+        match verdict {
+            "fail" => return assert_eq!(finished.code, Some(1), "{what}: {reasons}"),
+            "inconclusive" => {
+                assert!(
+                    run["resources"]["foreign_cpu_cores"].as_f64().unwrap() > QUIET_CORES,
+                    "{what}: {run}"
+                );
+                assert!(reasons.contains("other processes took"), "{what}: {reasons}");
+                assert_eq!(finished.code, Some(3), "{what}: {reasons}");
+            }
+            other => panic!("{what}: {other}, {reasons}"),
         }
-        assert!(run["reasons"].to_string().contains("other processes took"), "{what}: {}", run["reasons"]);
-        assert_eq!(finished.code, Some(3), "{what}");
     }
 }
 
