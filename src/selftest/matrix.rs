@@ -42,6 +42,59 @@ pub fn strays(rows: &[Row]) -> Vec<Stray> {
     strays
 }
 
+/// What a kind of fault leads to in cases that it was not planted for: the kind, why, and the families of criteria.
+type Elsewhere = (&'static str, &'static str, &'static [&'static str]);
+
+/// Each was seen, and looked into.
+pub(super) const ELSEWHERE: [Elsewhere; 10] = [
+    (
+        "slow-per-connection",
+        "with all the connections of another case it can do less than is offered",
+        &["lost", "delivery"],
+    ),
+    (
+        "--processing-delay",
+        "more is offered than it can do: what waits for longer than the answer time-out is lost",
+        &["lost", "latency_p95_of_each", "delivery"],
+    ),
+    (
+        "stall",
+        "it stands still for longer than the answer time-out, and than a ping may take",
+        &["lost", "unanswered", "latency_p95_of_each", "recovery", "cut", "untouched_cut@drops"],
+    ),
+    (
+        "lose-answers",
+        "a refusal is an answer too, and one message without any ranks above all that a connection had",
+        &["refusals_told", "latency_p95_of_each", "unfilled"],
+    ),
+    (
+        "ignore-requests",
+        "it answers nothing, not even by a refusal",
+        &["unanswered_up_to_7500", "refusals_told", "unfilled"],
+    ),
+    (
+        "swap-answers",
+        "what is held for the next answer goes with a connection that is cut",
+        &["lost", "unanswered"],
+    ),
+    ("misname-answers", "the answer went to a message that was never sent", &["unfilled"]),
+    (
+        "cut-connections",
+        "what was on its way is lost, and what was due later on a connection that is not opened again is never sent",
+        &["lost", "unanswered", "delivery", "latency_p99", "after_p95", "unfilled"],
+    ),
+    (
+        "refuse-connection",
+        "a tenth of the connections is not there, and all that was due on it ranks above every answer",
+        &["latency_p95", "latency_p99", "after_p95", "unanswered_up_to_7500", "delivery", "unfilled", "cut"],
+    ),
+    (
+        "starve-connections",
+        "the server takes in the requests of a connection that it does not serve, and keeps them",
+        &["unfilled", "delivery", "server_leak"],
+    ),
+];
+
 impl Row {
     /// Whether the case starts its server with a flag that is among these.
     fn sets_any(self, args: &[&str]) -> bool {
@@ -54,14 +107,16 @@ impl Row {
 
 impl Stray {
     /// The criteria, by their [family], that this fault explains wherever there are such: all that any case expects
-    /// to fail by it.
+    /// to fail by it, and what it leads to [`ELSEWHERE`].
     fn explained(self) -> BTreeSet<&'static str> {
         let Wrong::Server(args) = self.row.planted.wrong else { return BTreeSet::new() };
+        let elsewhere = ELSEWHERE.iter().filter(|(of, ..)| *of == kind(args));
         let same = |row: &Row| matches!(row.planted.wrong, Wrong::Server(other) if kind(other) == kind(args));
         rows()
             .filter(same)
             .flat_map(|row| row.planted.expected)
             .map(|expected| family(expected.criterion))
+            .chain(elsewhere.flat_map(|(.., families)| *families).copied())
             .collect()
     }
 }
@@ -87,7 +142,7 @@ impl Selftest {
 }
 
 /// What kind of thing the flags tell a server to do wrong: the name of its first fault, without how much of it.
-fn kind(args: &[&'static str]) -> &'static str {
+pub(super) fn kind(args: &[&'static str]) -> &'static str {
     let first = args.first().copied().unwrap_or_default();
     let fault = first.strip_prefix("--fault=").unwrap_or(first);
     fault.split(['=', ',']).next().unwrap_or_default()

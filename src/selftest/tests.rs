@@ -194,3 +194,22 @@ fn each_kind_of_fault_of_the_server_meets_every_case_at_home_or_as_a_stranger() 
     let healthy: Vec<Row> = all.iter().copied().filter(|row| row.planted.name == "healthy").collect();
     assert!(strays(&healthy).is_empty());
 }
+
+#[test]
+fn what_is_explained_elsewhere_is_of_a_fault_and_a_criterion_that_there_are() {
+    let servers = |row: Row| match row.planted.wrong {
+        Wrong::Server(args) => Some(matrix::kind(args)),
+        _ => None,
+    };
+    let kinds: BTreeSet<&str> = rows().filter_map(servers).collect();
+    let criteria: BTreeSet<&str> = rows()
+        .flat_map(|row| row.planted.expected)
+        .map(|expected| matrix::family(expected.criterion))
+        .collect();
+    for (kind, _, families) in matrix::ELSEWHERE {
+        assert!(kinds.contains(kind), "{kind}");
+        for family in families {
+            assert!(criteria.contains(family), "{family}");
+        }
+    }
+}
