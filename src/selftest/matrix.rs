@@ -46,7 +46,7 @@ pub fn strays(rows: &[Row]) -> Vec<Stray> {
 type Elsewhere = (&'static str, &'static str, &'static [&'static str]);
 
 /// Each was seen, and looked into.
-pub(super) const ELSEWHERE: [Elsewhere; 10] = [
+pub(super) const ELSEWHERE: [Elsewhere; 12] = [
     (
         "slow-per-connection",
         "with all the connections of another case it can do less than is offered",
@@ -91,7 +91,29 @@ pub(super) const ELSEWHERE: [Elsewhere; 10] = [
     (
         "starve-connections",
         "the server takes in the requests of a connection that it does not serve, and keeps them",
-        &["unfilled", "delivery", "server_leak"],
+        &["unfilled", "delivery", "server_leak", "burst_unanswered"],
+    ),
+    (
+        "deaf-after-loss",
+        "nobody is let in again after the first connection that ends: whoever is to send, or to ask for statistics",
+        &[
+            "unanswered",
+            "connections",
+            "not_processed",
+            "recovery",
+            "statistics",
+            "client_growth",
+            "client_given_back",
+            "client_leak",
+            "server_growth",
+            "server_given_back",
+            "server_leak",
+        ],
+    ),
+    (
+        "bad-neighbour",
+        "one connection that is cut slows all others, in a case that cuts one after the other",
+        &["lost", "unanswered", "not_processed", "recovery"],
     ),
 ];
 
