@@ -1,6 +1,7 @@
 //! The command as a whole, with scripts in place of the programs that it calls: nothing is built or counted here.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
