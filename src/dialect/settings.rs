@@ -50,7 +50,7 @@ impl DialectSettings {
     ) -> Result<Self, DialectError> {
         let secrets = Secrets::default();
         let secret = |name: &str| variable(name).inspect(|value| learn(&secrets, value));
-        config.json.login = with_variables(&config.json.login, &secret)
+        config.json.login = with_variables(&config.json.login, secret)
             .map_err(|name| DialectError::NoVariable { key: "json.login", flag: "--json-login", name })?;
         let missing = |name| DialectError::NoVariable { key: "password_env", flag: "--password-env", name };
         let password = config.password_env.clone().map(|name| secret(&name).ok_or_else(|| missing(name)));
