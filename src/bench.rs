@@ -208,7 +208,8 @@ impl Settings {
             Peer::Own(command) => PeerSetting::Own(command.clone()),
         };
         let (dialect, access, window) = (venue.dialect, venue.access.clone(), window(config.profile));
-        let dialect_settings = Arc::clone(&venue.dialect_settings);
+        let dialect_settings =
+            Arc::new(DialectSettings::new(config.dialect.clone(), |name| std::env::var(name).ok())?);
         let restart = venue.restart.clone();
         Ok(Self { config, window, dialect, dialect_settings, access, restart, peer, arguments })
     }
@@ -263,13 +264,17 @@ impl Suite {
     /// Runs a whole case and gives what it found; `None` where it does not hold, which ends the bench with exit code 1.
     pub fn case(&mut self, case: &Case, config: &HighVolumeConfig) -> Option<CaseResults> {
         let mut observer = PhaseProgress { prefix: format!("{}: checking the case", self.name) };
-        let failure = match case.run(config, &self.venue(), &Stop::default(), &mut observer) {
+        let found = case.within_guard(config).map_err(|beyond| beyond.to_string()).and_then(|()| {
+            let found = case.run(config, &self.venue(), &Stop::default(), &mut observer);
+            found.map_err(|error| error.to_string())
+        });
+        let failure = match found {
             Ok(found) if found.verdict == Verdict::Fail => found.reasons.join("; "),
             Ok(found) => {
                 found.reasons.iter().for_each(|reason| say(&format!("{}: {reason}", self.name)));
                 return Some(found);
             }
-            Err(error) => error.to_string(),
+            Err(error) => error,
         };
         self.fail(case.name, &failure);
         None
@@ -281,6 +286,10 @@ impl Suite {
             self.fail(case.name, "it has no plan");
             return None;
         };
+        if let Err(beyond) = case.within_guard(config) {
+            self.fail(case.name, &beyond.to_string());
+            return None;
+        }
         let evidence = self.execute(&plan)?;
         for criterion in case.assess(config, &evidence) {
             let CriterionOutcome { name, limit, measured, verdict, .. } = criterion;
@@ -357,6 +366,8 @@ impl Suite {
 
     /// Runs and judges the windows of a cell.
     fn windows(&self, cell: &Cell) -> Result<Vec<LoadTestResults>, String> {
+        let within = self.settings.config.guard.check_load("each window", &cell.workload);
+        within.map_err(|beyond| beyond.to_string())?;
         let count = if self.settings.arguments.mode == Mode::Test { 1 } else { SAMPLES + 1 };
         let server = match &self.settings.peer {
             PeerSetting::Own(command) => {

@@ -41,11 +41,11 @@ use thiserror::Error;
 use crate::bench;
 use crate::client::{Access, ConnectError, Stop, TcpConnect};
 use crate::config::{ConfigError, HighVolumeConfig, Profile};
-use crate::dialect::DialectKind;
+use crate::dialect::{DialectError, DialectKind, DialectSettings};
 use crate::report::table;
 use crate::result::{CaseResults, Verdict};
 use crate::run::plan::{PlanError, Venue};
-use crate::run::{Peer, Restart};
+use crate::run::{GuardError, Peer, Restart};
 use crate::scenario::{self, Case};
 use crate::workload::{Target, TargetError};
 
@@ -86,6 +86,12 @@ pub enum HarnessError {
     /// The settings do not fit each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// They go beyond what `guard` allows.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The dialect lacks something.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// The URL is none.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -145,7 +151,8 @@ impl Harness {
         Self { profile: Some(profile), ..self }
     }
 
-    /// One setting, as `floodline.toml` has it: `set("latency.rate", "500")`.
+    /// One setting, as `floodline.toml` has it: `set("latency.rate", "500")`; what a dialect needs to be told too:
+    /// `set("dialect.json.id", "/id")`. Whom it is for and how it is reached is said by the others, not by `target`.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
@@ -159,8 +166,10 @@ impl Harness {
     pub fn run(&self, case: &str) -> Result<CaseResults, HarnessError> {
         let found = scenario::by_name(case).ok_or_else(|| HarnessError::Case { name: case.to_owned() })?;
         let config = self.config(self.profile.unwrap_or(Profile::Smoke))?;
+        found.within_guard(&config)?;
+        let told = DialectSettings::new(config.dialect.clone(), |name| std::env::var(name).ok())?;
         let started = self.start()?;
-        Ok(found.run(&config, &self.venue(&started), &Stop::default(), &mut ())?)
+        Ok(found.run(&config, &self.venue(&started, told), &Stop::default(), &mut ())?)
     }
 
     /// Runs a case as a test. What is in doubt because of the machine, and what the server cannot do, is told and no
@@ -194,7 +203,7 @@ impl Harness {
             Ok(started) => started,
             Err(error) => return bench::refused(&error),
         };
-        let settings = bench::Settings::of(&self.venue(&started), |profile| {
+        let settings = bench::Settings::of(&self.venue(&started, DialectSettings::default()), |profile| {
             self.config(profile.or(self.profile).unwrap_or_default())
         });
         match settings {
@@ -226,14 +235,16 @@ impl Harness {
         }
     }
 
-    fn venue(&self, started: &Started) -> Venue {
+    fn venue(&self, started: &Started, told: DialectSettings) -> Venue {
         let pid = started.process.as_ref().and_then(|process| process.pid());
         let restart = started.process.clone().map(|process| {
             let again = move |_| process.start().map(Some).map_err(|error| error.to_string());
             Restart::with("the server's command", again)
         });
         let peer = Peer::At { target: started.target.clone(), pid };
-        Venue { dialect: self.dialect, access: self.access.clone(), restart, ..Venue::new(peer) }
+        let dialect_settings = Arc::new(told);
+        let (dialect, access) = (self.dialect, self.access.clone());
+        Venue { dialect, dialect_settings, access, restart, ..Venue::new(peer) }
     }
 }
 

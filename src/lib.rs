@@ -16,7 +16,7 @@
 //! | 4 | [`client`]: the load generator · [`server`]: the mock server · [`proxy`]: faults between the two · [`analysis`]: pure functions over numbers |
 //! | 3 | [`result`]: what a run found · [`dialect`]: what to send, how an answer is recognised |
 //! | 2 | [`workload`] · [`schedule`] · [`pacer`] · [`ledger`] · [`record`] · [`sampler`] · [`environment`] · [`limits`] · [`fault`] · [`retry`] |
-//! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] · [`pem`] · [`websocket`] |
+//! | 1 | [`clock`] · [`message`] · [`config`] · [`units`] · [`allocator`] · [`pem`] · [`secrets`] · [`websocket`] |
 
 pub mod allocator;
 pub mod analysis;
@@ -46,6 +46,7 @@ pub mod run;
 pub mod sampler;
 pub mod scenario;
 pub mod schedule;
+pub mod secrets;
 pub mod selftest;
 pub mod server;
 pub mod units;

@@ -39,17 +39,20 @@ impl Filter {
 impl Arguments {
     /// Criterion reads and checks the same arguments; this only looks for what concerns the load.
     pub(super) fn parse(args: impl Iterator<Item = String>) -> Result<Self, BenchError> {
-        let mut mode = Mode::Measure;
+        // As Criterion has it: what `cargo test --benches` runs is not told to measure.
+        let mut mode = Mode::Test;
+        let mut told = false;
         let mut exact = false;
         let mut filter = None;
         let mut args = args.peekable();
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "--test" => mode = Mode::Test,
-                "--list" => mode = Mode::NoRun,
+                "--bench" if !told => mode = Mode::Measure,
+                "--test" => (mode, told) = (Mode::Test, true),
+                "--list" => (mode, told) = (Mode::NoRun, true),
                 "--exact" => exact = true,
                 flag if flag.starts_with("--load-baseline") => {
-                    mode = Mode::NoRun;
+                    (mode, told) = (Mode::NoRun, true);
                     skip_value(flag, &mut args);
                 }
                 flag if takes_value(flag) => skip_value(flag, &mut args),
@@ -126,7 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_measured_but_by_cargo_bench() {
+        assert_eq!(parse("--bench").mode, Mode::Measure);
+        for line in ["", "latency_p50", "--test", "--bench --test", "--test --bench"] {
+            assert_eq!(parse(line).mode, Mode::Test, "{line}");
+        }
+    }
+
+    #[test]
     fn nothing_runs_where_nothing_is_measured() {
+        assert_eq!(parse("--bench --list").mode, Mode::NoRun);
+        assert_eq!(parse("--list --bench").mode, Mode::NoRun);
         assert_eq!(parse("--list").mode, Mode::NoRun);
         assert_eq!(parse("--load-baseline main").mode, Mode::NoRun);
         assert_eq!(parse("--load-baseline=main x").mode, Mode::NoRun);

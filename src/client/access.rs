@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::http::header::{
 
 use super::connect::ConnectError;
 use super::tls::TlsAccess;
+use crate::secrets::Secrets;
 use crate::units::UnitError;
 
 /// How a client gets in. By [`Default`] it loads this machine only, trusts the system's certificate authorities, and its
@@ -156,13 +157,15 @@ pub struct Tokens {
     /// Where they come from: read again for every handshake, so that a client whose token has expired comes back with
     /// the one that was put there meanwhile.
     file: Option<Arc<PathBuf>>,
+    /// All that were ever known, so that none of them is shown.
+    secrets: Secrets,
 }
 
 impl Tokens {
     /// The same token for all, or none.
     #[must_use]
     pub fn of(token: impl IntoIterator<Item = Token>) -> Self {
-        Self { known: token.into_iter().collect(), file: None }
+        Self::known(token.into_iter().collect(), None)
     }
 
     /// Those of a file, one a line; empty lines are passed over.
@@ -175,7 +178,12 @@ impl Tokens {
         if known.is_empty() {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "there is no token in it"));
         }
-        Ok(Self { known, file: Some(Arc::new(path)) })
+        Ok(Self::known(known, Some(Arc::new(path))))
+    }
+
+    fn known(known: Arc<[Token]>, file: Option<Arc<PathBuf>>) -> Self {
+        let secrets = Secrets::of(known.iter().map(|token| &token.0));
+        Self { known, file, secrets }
     }
 
     /// How many there are.
@@ -190,13 +198,22 @@ impl Tokens {
         self.known.is_empty()
     }
 
+    /// All that were known at any time: what is hidden where a server says it back.
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
     fn of_connection(&self, connection: u32) -> Option<Token> {
         let read = self.file.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
         // A file that is gone, or just being written, leaves those that were known.
         let read = read.map(|text| tokens_of(&text)).filter(|tokens| !tokens.is_empty());
         let tokens = read.as_ref().unwrap_or(&self.known);
         let place = (connection as usize).checked_rem(tokens.len())?;
-        tokens.get(place).cloned()
+        let token = tokens.get(place)?;
+        if read.is_some() {
+            self.secrets.learn(&token.0);
+        }
+        Some(token.clone())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::ledger::{Class, Flight, Ledger};
 use crate::record::CoarseHistogram;
 use crate::result::{UNMATCHED_KEPT, Unmatched, UnmatchedKind};
 use crate::schedule::DueTimes;
+use crate::secrets::Secrets;
 
 /// So many messages that came due behind a full socket are noted at once. More, and the next note finds them later than
 /// they were: a generator that cannot even count what it should send is late.
@@ -182,13 +183,18 @@ impl<C: Clock, D: Session> Account<C, D> {
         }
     }
 
-    /// Keeps what was counted and matches no message, as it came, while there is room.
+    /// Keeps what was counted and matches no message, as it came but for secrets, while there is room.
     #[cold]
     fn unmatched(&self, kind: UnmatchedKind, frame: Frame<'_>, received_ns: u64) {
         let t_s = self.shared.since_start_s(received_ns);
         let mut kept = self.shared.unmatched.borrow_mut();
         if kept.len() < UNMATCHED_KEPT {
-            kept.push(Unmatched { t_s, connection: self.index, kind, text: verbatim(frame) });
+            kept.push(Unmatched {
+                t_s,
+                connection: self.index,
+                kind,
+                text: verbatim(frame, &self.shared.secrets),
+            });
         }
     }
 
@@ -493,15 +499,20 @@ impl<C: Clock, D: Session> Account<C, D> {
     }
 }
 
-/// A frame as it came, what is beyond [`VERBATIM_BYTES`] left out; bytes that are no text are escaped.
-fn verbatim(frame: Frame<'_>) -> String {
-    let (mut text, bytes) = match frame {
-        Frame::Text(text) => (text[..text.floor_char_boundary(VERBATIM_BYTES)].to_owned(), text.len()),
+/// A frame as it came, but for secrets, and what is beyond [`VERBATIM_BYTES`] left out; bytes that are no text are escaped.
+fn verbatim(frame: Frame<'_>, secrets: &Secrets) -> String {
+    let hidden = |bytes| secrets.hide(bytes, VERBATIM_BYTES);
+    let ((mut text, cut), bytes) = match frame {
+        Frame::Text(text) => {
+            let (shown, cut) = hidden(text.as_bytes());
+            ((String::from_utf8_lossy(&shown).into_owned(), cut), text.len())
+        }
         Frame::Binary(bytes) => {
-            (bytes[..bytes.len().min(VERBATIM_BYTES)].escape_ascii().to_string(), bytes.len())
+            let (shown, cut) = hidden(bytes);
+            ((shown.escape_ascii().to_string(), cut), bytes.len())
         }
     };
-    if bytes > VERBATIM_BYTES {
+    if cut {
         let _ = write!(text, "… ({bytes} bytes)");
     }
     text

@@ -24,6 +24,7 @@ use super::access::Access;
 use super::sources::Sources;
 use super::tls;
 use super::transport::Transport;
+use crate::secrets::Secrets;
 use crate::workload::Target;
 
 /// How long the resolver may take: twice the 5 s after which glibc's asks again (resolv.conf(5), `timeout`).
@@ -121,7 +122,7 @@ pub enum ConnectError {
     DialectRefused {
         /// Which dialect.
         dialect: &'static str,
-        /// What the server said.
+        /// What the server said, without our secrets.
         said: String,
     },
     /// Nothing answered in time.
@@ -188,6 +189,11 @@ pub trait Connect: Clone + Send + 'static {
     /// How long TLS took over a stream that this has opened; `None` where there is none.
     fn tls_time(_stream: &Self::Stream) -> Option<Duration> {
         None
+    }
+
+    /// What its requests carry and nobody may see: it is hidden in whatever of the server's words is shown.
+    fn secrets(&self) -> Secrets {
+        Secrets::default()
     }
 
     /// The request of the WebSocket handshake of connection `connection` (its index over all shards).
@@ -292,6 +298,10 @@ impl Connect for TcpConnect {
             NetStream::Tcp(_) => None,
             NetStream::Tls(encrypted) => Some(encrypted.handshake),
         }
+    }
+
+    fn secrets(&self) -> Secrets {
+        self.access.tokens.secrets()
     }
 
     fn request(&self, connection: u32) -> Result<Request, ConnectError> {

@@ -225,7 +225,7 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
                 Event::Ping(payload) => *pong = Some(payload.into()),
                 Event::Pong => {}
                 Event::Close(code, reason) => {
-                    closed = Some((code, End::closed(code, reason)));
+                    closed = Some((code, End::closed(code, &account.shared.secrets.excerpt(reason))));
                     return;
                 }
             }
@@ -238,7 +238,7 @@ impl<S: Transport, C: Clock + Unpin> Connection<S, C> {
             return Err(End::violated(violation));
         }
         if let Some(reason) = account.session.ended() {
-            return Err(End::dropped(reason));
+            return Err(End::dropped(account.shared.secrets.excerpt(&reason)));
         }
         match closed {
             Some((code, end)) => {

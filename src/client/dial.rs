@@ -63,6 +63,8 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
         let Self { connect, dialect, clock, limit } = self.clone();
         let subprotocol = dialect.subprotocol();
         let connection = identity.connection;
+        let secrets = connect.secrets().and(dialect.secrets());
+        let hidden = secrets.clone();
         let shaking = async move {
             let begun_ns = clock.now_ns();
             let mut request = connect.request(connection)?;
@@ -79,7 +81,7 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
             // None is ever asked for, and tungstenite does not look (RFC 6455, section 4.1, last list, point 5).
             if let Some(extension) = response.headers().get(SEC_WEBSOCKET_EXTENSIONS) {
                 let cause = format!("it uses an extension that was not asked for: {extension:?}");
-                return Err(ConnectError::NotWebSocket { cause });
+                return Err(ConnectError::NotWebSocket { cause: hidden.excerpt(&cause) });
             }
             let HeadFirst { stream, behind, .. } = ws.into_inner();
             let open_ns = clock.now_ns();
@@ -100,7 +102,10 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
             let name = dialect.name();
             let opened = timeout_at(deadline, Box::pin(open_session(&mut socket, &mut session))).await;
             let said = opened.unwrap_or_else(|_| Err(format!("nothing that opens it, within {seconds} s")));
-            said.map_err(|said| ConnectError::DialectRefused { dialect: name, said })?;
+            said.map_err(|said| ConnectError::DialectRefused {
+                dialect: name,
+                said: secrets.excerpt(&said),
+            })?;
             // What the dialect says first is part of the whole.
             let setup = Setup { total_ns: clock.now_ns().saturating_sub(begun_ns), ..setup };
             Ok(Dialed { socket, session, setup })

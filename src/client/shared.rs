@@ -12,6 +12,7 @@ use super::report::ConnectionReport;
 use crate::clock::Clock;
 use crate::record::Recorder;
 use crate::result::{Moments, Unmatched};
+use crate::secrets::Secrets;
 use crate::websocket::Masks;
 use crate::workload::Workload;
 
@@ -72,6 +73,8 @@ pub(super) struct Shared<C> {
     pub(super) outages: RefCell<OutageLog>,
     /// The first messages that matched nothing that was asked.
     pub(super) unmatched: RefCell<Vec<Unmatched>>,
+    /// What is hidden wherever the server's words are shown.
+    pub(super) secrets: Secrets,
 }
 
 impl<C: Clock> Shared<C> {
@@ -108,6 +111,7 @@ impl<C: Clock> Shared<C> {
             masks: RefCell::new(Masks::from_system()),
             outages: RefCell::default(),
             unmatched: RefCell::default(),
+            secrets: Secrets::default(),
         }
     }
 

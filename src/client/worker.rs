@@ -213,7 +213,8 @@ where
         let Start { start_ns, recorder } = start;
         let clock = self.clock.clone();
         let shared = Shared::new(clock, self.unix_origin_ns, &self.workload, start_ns, recorder);
-        let shared = Rc::new(Shared { in_flight: self.in_flight.clone(), ..shared });
+        let secrets = self.connect.secrets().and(self.dialect.secrets());
+        let shared = Rc::new(Shared { in_flight: self.in_flight.clone(), secrets, ..shared });
         let slots: Vec<Rc<Slot>> = ready.open.iter().map(|_| Rc::default()).collect();
         let mut timeline = Vec::new();
         let mut tasks = Vec::with_capacity(slots.len());

@@ -8,12 +8,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Answer, Dialect, FanOutCounts, Frame, FrameKind, Identity, Opening, Session};
 use crate::message::WallTime;
+use crate::secrets::Secrets;
 
 /// A dialect of whatever kind.
 #[derive(Clone)]
 pub struct AnyDialect {
     name: &'static str,
     subprotocol: Option<&'static str>,
+    secrets: Secrets,
     fan_out: Arc<dyn Fn() -> Option<FanOutCounts> + Send + Sync>,
     make: Arc<dyn Fn(Identity) -> Box<dyn Session> + Send + Sync>,
 }
@@ -26,9 +28,16 @@ impl AnyDialect {
         Self {
             name: dialect.name(),
             subprotocol: dialect.subprotocol(),
+            secrets: dialect.secrets(),
             fan_out: Arc::new(move || counted.fan_out()),
             make: Arc::new(move |identity| Box::new(dialect.session(identity))),
         }
+    }
+
+    /// The same, with more that must not be shown.
+    #[must_use]
+    pub fn hiding(self, secrets: Secrets) -> Self {
+        Self { secrets: self.secrets.and(secrets), ..self }
     }
 }
 
@@ -47,6 +56,10 @@ impl Dialect for AnyDialect {
 
     fn subprotocol(&self) -> Option<&'static str> {
         self.subprotocol
+    }
+
+    fn secrets(&self) -> Secrets {
+        self.secrets.clone()
     }
 
     fn fan_out(&self) -> Option<FanOutCounts> {

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::template::{Template, Values};
-use super::{Answer, Content, Dialect, DialectError, Frame, FrameKind, Identity, Opening, Session, excerpt};
+use super::{Answer, Content, Dialect, DialectError, Frame, FrameKind, Identity, Opening, Session, spoken};
 use crate::config::JsonConfig;
 use crate::ledger::Lane;
 use crate::message::{MessageId, WallTime};
@@ -235,7 +235,7 @@ impl Session for JsonSession {
         match parse(frame) {
             Some(message) if service.ignore.iter().any(|rule| rule.matches(&message)) => Opening::Waiting,
             Some(message) if login.ok.matches(&message) => Opening::Ready,
-            _ => Opening::Refused(excerpt(frame)),
+            _ => Opening::Refused(spoken(frame)),
         }
     }
 

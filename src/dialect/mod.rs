@@ -39,6 +39,7 @@ pub use stomp::Stomp;
 
 use crate::ledger::Lane;
 use crate::message::WallTime;
+use crate::secrets::Secrets;
 use crate::units::UnitError;
 
 /// How a message travels.
@@ -122,6 +123,11 @@ pub trait Dialect: Clone + Send + 'static {
         None
     }
 
+    /// What this dialect tells the peer and nobody else may see: it is hidden in whatever of the peer's words is shown.
+    fn secrets(&self) -> Secrets {
+        Secrets::default()
+    }
+
     /// The session of a connection; a new one each time that the connection is opened.
     fn session(&self, identity: Identity) -> Self::Session;
 }
@@ -133,7 +139,7 @@ pub enum Opening {
     Ready,
     /// The peer has to say something first.
     Waiting,
-    /// The peer will not have it: what it said.
+    /// The peer will not have it: what it said, in full. It may have said a secret back: see [`Dialect::secrets`].
     Refused(String),
 }
 
@@ -170,7 +176,8 @@ pub trait Session: 'static {
         None
     }
 
-    /// Why nothing more can be said over this connection, where that is so: the peer said goodbye, or cannot be followed.
+    /// Why nothing more can be said over this connection, where that is so: the peer said goodbye, or cannot be followed. It
+    /// may hold the peer's words in full.
     #[inline]
     fn ended(&mut self) -> Option<String> {
         None
@@ -312,17 +319,10 @@ impl DialectError {
     }
 }
 
-/// So much of a peer's message goes into an error.
-const EXCERPT_BYTES: usize = 200;
-
-/// What a peer said, for an error: cut short where it is long, on one line.
-fn excerpt(frame: Frame<'_>) -> String {
-    let (text, bytes) = match frame {
-        Frame::Text(text) => (text[..text.floor_char_boundary(EXCERPT_BYTES)].to_owned(), text.len()),
-        Frame::Binary(bytes) => {
-            (bytes[..bytes.len().min(EXCERPT_BYTES)].escape_ascii().to_string(), bytes.len())
-        }
-    };
-    let cut = if bytes > EXCERPT_BYTES { "…" } else { "" };
-    format!("{}{cut}", text.replace(char::is_control, " "))
+/// What a peer said, as a text.
+fn spoken(frame: Frame<'_>) -> String {
+    match frame {
+        Frame::Text(text) => text.to_owned(),
+        Frame::Binary(bytes) => bytes.escape_ascii().to_string(),
+    }
 }

@@ -7,12 +7,15 @@ use super::{
     Socketio, Stomp,
 };
 use crate::config::{DialectConfig, EchoFrames};
+use crate::secrets::Secrets;
 
 /// What the dialects need to be told, by configuration and flags, secrets included: printing it shows none of it.
 #[derive(Clone, Default)]
 pub struct DialectSettings {
     config: DialectConfig,
     credentials: Credentials,
+    /// What came from the environment.
+    secrets: Secrets,
 }
 
 /// Who we are to a server that asks: printing it shows no password.
@@ -45,10 +48,12 @@ impl DialectSettings {
         mut config: DialectConfig,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, DialectError> {
-        config.json.login = with_variables(&config.json.login, &variable)
+        let secrets = Secrets::default();
+        let secret = |name: &str| variable(name).inspect(|value| learn(&secrets, value));
+        config.json.login = with_variables(&config.json.login, secret)
             .map_err(|name| DialectError::NoVariable { key: "json.login", flag: "--json-login", name })?;
         let missing = |name| DialectError::NoVariable { key: "password_env", flag: "--password-env", name };
-        let password = config.password_env.clone().map(|name| variable(&name).ok_or_else(|| missing(name)));
+        let password = config.password_env.clone().map(|name| secret(&name).ok_or_else(|| missing(name)));
         let password = password.transpose()?;
         // A STOMP header is a line, and no other protocol knows such a password either.
         if password.as_ref().is_some_and(|password| password.contains(char::is_control)) {
@@ -57,7 +62,7 @@ impl DialectSettings {
             return Err(DialectError::Setting { flag, key, value, cause: "it holds control characters" });
         }
         let credentials = Credentials { user: config.user.clone(), password };
-        Ok(Self { config, credentials })
+        Ok(Self { config, credentials, secrets })
     }
 
     /// How many connections subscribe to one topic.
@@ -78,7 +83,7 @@ impl DialectSettings {
     ) -> Result<AnyDialect, DialectError> {
         let config = &self.config;
         let (credentials, subscribers) = (self.credentials.clone(), config.fan_out);
-        Ok(match kind {
+        let dialect = match kind {
             DialectKind::Floodline => {
                 AnyDialect::new(Floodline::new(seed, payload_bytes, RequestKind::default(), None))
             }
@@ -100,7 +105,16 @@ impl DialectSettings {
                 AnyDialect::new(Stomp::new(seed, payload_bytes, &config.stomp, credentials, subscribers)?)
             }
             DialectKind::Socketio => AnyDialect::new(Socketio::new(seed, payload_bytes, &config.socketio)?),
-        })
+        };
+        Ok(dialect.hiding(self.secrets.clone()))
+    }
+}
+
+/// A variable's value is not to be shown, nor what it stands for where it was put into JSON escaped already.
+fn learn(secrets: &Secrets, value: &str) {
+    secrets.learn(value);
+    if let Ok(text) = serde_json::from_str::<String>(&format!("\"{value}\"")) {
+        secrets.learn(&text);
     }
 }
 

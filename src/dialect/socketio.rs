@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::body::Body;
 use super::codec::engine::{Kind, Message, Packet, parse};
-use super::{Answer, Dialect, DialectError, Frame, FrameKind, Identity, Opening, Session, excerpt};
+use super::{Answer, Dialect, DialectError, Frame, FrameKind, Identity, Opening, Session, spoken};
 use crate::config::SocketioConfig;
 use crate::ledger::Lane;
 use crate::message::WallTime;
@@ -150,7 +150,7 @@ impl Session for SocketioSession {
 
     fn open(&mut self, frame: Option<Frame<'_>>) -> Opening {
         let Some(frame) = frame else { return Opening::Waiting };
-        let Frame::Text(text) = frame else { return Opening::Refused(excerpt(frame)) };
+        let Frame::Text(text) = frame else { return Opening::Refused(spoken(frame)) };
         match parse(text) {
             Some(Packet::Open) => {
                 self.owed = Some(self.connect.clone().into());
@@ -166,7 +166,7 @@ impl Session for SocketioSession {
                 Opening::Ready
             }
             Some(Packet::Noop | Packet::Message(Message { kind: Kind::Event, .. })) => Opening::Waiting,
-            _ => Opening::Refused(excerpt(frame)),
+            _ => Opening::Refused(spoken(frame)),
         }
     }
 

@@ -146,11 +146,11 @@ impl StompSession {
     }
 }
 
-/// What an ERROR says, on one line.
+/// What an ERROR says.
 fn said(frame: &StompFrame) -> String {
     let body = String::from_utf8_lossy(&frame.body);
     let text = format!("{} {} {}", frame.command, frame.header("message").unwrap_or_default(), body.trim());
-    super::excerpt(Frame::Text(text.trim()))
+    text.trim().to_owned()
 }
 
 impl Session for StompSession {
@@ -230,7 +230,7 @@ mod tests {
         let mut session = session();
         session.open(None);
         let refused = session.open(Some(Frame::Text("ERROR\nmessage:Bad CONNECT\n\nAccess\nrefused\n\0")));
-        assert_eq!(refused, Opening::Refused("ERROR Bad CONNECT Access refused".to_owned()));
+        assert_eq!(refused, Opening::Refused("ERROR Bad CONNECT Access\nrefused".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How many are kept: enough to see what a server says that nobody expected, few enough to read.
 pub const UNMATCHED_KEPT: usize = 10;
 
-/// A message from the server that answers none of ours as it should, as it came.
+/// A message from the server that answers none of ours as it should, as it came but for our secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unmatched {
     /// When it came, in seconds after the start of the load.
@@ -14,7 +14,8 @@ pub struct Unmatched {
     pub connection: u32,
     /// What it was counted as.
     pub kind: UnmatchedKind,
-    /// The frame that held it, cut short where it is long; binary is escaped.
+    /// The frame that held it, cut short where it is long; binary is escaped. Where a secret of ours was in it, there is
+    /// [`HIDDEN`](crate::secrets::HIDDEN).
     pub text: String,
 }
 

@@ -21,6 +21,7 @@ use crate::config::HighVolumeConfig;
 use crate::proxy::Injection;
 use crate::result::peak::PeakResults;
 use crate::result::{CaseResults, CriterionOutcome, Incident, PhaseRun, Verdict};
+use crate::run::GuardError;
 use crate::run::plan::{
     Action, Evidence, Phase, PhaseEvidence, Plan, PlanError, PlanObserver, Venue, execute,
 };
@@ -188,6 +189,19 @@ impl Case {
                 .runs()
                 .map(|(name, run)| PhaseRun { phase: name.to_owned(), run: run.clone() })
                 .collect(),
+        }
+    }
+
+    /// Whether its loads are within what `guard` allows, as far as they are known beforehand: a search is held to it while it
+    /// lasts.
+    ///
+    /// # Errors
+    /// What of it goes beyond.
+    pub fn within_guard(&self, config: &HighVolumeConfig) -> Result<(), GuardError> {
+        let guard = &config.guard;
+        match self.plan(config) {
+            Some(plan) => guard.check_time(self.name, guard.check_plan(self.name, &plan)?),
+            None => guard.check_load(self.name, &peak::burst(config)),
         }
     }
 

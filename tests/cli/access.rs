@@ -45,6 +45,8 @@ fn a_host_that_is_not_this_machine_is_not_loaded_unless_it_was_permitted() {
 fn what_goes_beyond_the_guard_is_refused_with_the_flag_and_the_value() {
     for (args, parts) in [
         (&["load", "--rate", "100", "--max-rate", "50"][..], ["100 msg/s", "--max-rate 50 msg/s"]),
+        (&["load", "--rate", "1e9"], ["1,000,000,000 msg/s", "--max-rate 1,000,000 msg/s"]),
+        (&["load", "--connections", "4000000000"], ["4000000000 connections", "--max-connections 10000"]),
         (&["load", "--rate", "max", "--max-rate", "50"], ["closed loop", "--max-rate"]),
         (&["load", "--connections", "5", "--max-connections", "4"], ["5 connections", "--max-connections 4"]),
         (&["load", "--duration", "3s", "--time-limit", "2s"], ["3.00 s", "--time-limit 2.00 s"]),
@@ -57,6 +59,8 @@ fn what_goes_beyond_the_guard_is_refused_with_the_flag_and_the_value() {
         (&["test", "peak", "--max-rate", "5000"], ["limits.peak_rate", "--max-rate"]),
         (&["peak", "--max-rate", "5000"], ["limits.peak_rate", "--max-rate"]),
         (&["peak", "--max-connections", "9"], ["100 connections", "--max-connections 9"]),
+        (&["peak", "--time-limit", "1s"], ["peak", "--time-limit 1.00 s"]),
+        (&["test", "peak", "--time-limit", "1s"], ["peak", "--time-limit 1.00 s"]),
     ] {
         refused(args, &parts);
     }
@@ -69,6 +73,64 @@ fn a_run_that_takes_longer_than_it_may_is_ended() {
     let args = ["load", "--target", &mute.url, "--duration", "500ms", "--time-limit", "1s"];
     let finished = run(args).expect(3).says(&["--time-limit 1.00 s", "was ended"]);
     assert!(finished.took < Duration::from_secs(9), "{:?}", finished.took);
+}
+
+/// Starts it with a limit of a second, which its plan is within, and these settings.
+fn limited(args: &[&str], settings: &[(&str, &str)]) -> Running {
+    let mut command =
+        floodline(args.iter().chain(&["--profile", "smoke", "--time-limit", "1s", "--json", "-"]));
+    command.envs(settings.iter().map(|(name, value)| (format!("FLOODLINE_{name}"), value)));
+    Running::start(command)
+}
+
+/// It is ended, and says why; what it wrote as JSON, if anything.
+#[track_caller]
+fn ended(running: Running) -> Finished {
+    let finished = running.wait().expect(3).says(&["--time-limit 1.00 s", "was ended"]);
+    // No handshake and no answer is waited for as long as it might be.
+    assert!(finished.took < Duration::from_secs(9), "{:?}", finished.took);
+    finished
+}
+
+#[test]
+fn a_test_that_takes_longer_than_it_may_is_ended() {
+    // It completes no handshake; it answers nothing; the second case is not begun.
+    let (mute, silent) = (TestServer::mute(), TestServer::silent());
+    let few = [("ORDERING_MESSAGES", "20"), ("ORDERING_MESSAGES_PER_CONNECTION", "5")];
+    let settings = [&few[..], &[("LOAD_ANSWER_TIMEOUT", "3s")]].concat();
+    let running = [&mute.url, &silent.url]
+        .map(|url| limited(&["test", "ordering", "ordering", "--target", url], &settings));
+    for test in running.map(ended) {
+        let test = test.json();
+        assert_eq!((&test["verdict"], &test["interrupted"]), (&"inconclusive".into(), &true.into()));
+        assert!(test["error"].as_str().unwrap().contains("--time-limit"), "{test}");
+        assert_eq!(test["cases"], serde_json::json!([]));
+    }
+    assert_eq!(silent.connections(), 1);
+}
+
+#[test]
+fn a_search_that_takes_longer_than_it_may_is_ended() {
+    let mute = TestServer::mute();
+    let short = [("PEAK_CONFIRM", "100ms"), ("LOAD_RAMP", "0s")];
+    let unreached = limited(&["peak", "--target", &mute.url], &short);
+    let under_way = ended(limited(&["peak"], &short));
+    // On a machine that takes a second to open a hundred connections there is nothing to report.
+    if !under_way.stdout.is_empty() {
+        let peak = under_way.json();
+        assert_eq!((&peak["interrupted"], &peak["burst"]), (&true.into(), &serde_json::Value::Null));
+    }
+    ended(unreached);
+}
+
+#[test]
+fn an_absurd_rate_that_is_allowed_ends_with_its_load() {
+    let args = ["load", "--rate", "1e9", "--max-rate", "1e9", "--connections", "2", "--duration", "200ms"];
+    let finished = run(args.into_iter().chain(["--answer-timeout", "5s", "--json", "-"]));
+    assert!(matches!(finished.code, Some(1 | 3)), "{finished:?}");
+    let messages = &finished.json()["messages"];
+    let of = |name: &str| messages[name].as_u64().unwrap();
+    assert_eq!((of("due"), of("sent") + of("unsent")), (200_000_000, 200_000_000), "{messages}");
 }
 
 /// A short load with these flags, as JSON.

@@ -1,15 +1,15 @@
-//! The dialects against servers that others wrote: Mosquitto, NATS, Socket.IO, echo servers of Node and Python, and a JSON
-//! service in Python.
+//! The dialects against servers that others wrote: Mosquitto, NATS, RabbitMQ, Socket.IO, echo servers of Node and Python, and a
+//! JSON service in Python.
 //!
 //! Where a server is not installed, its test says so and tests nothing.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::contract::{self, count};
-use crate::process::{Finished, Running, floodline, scratch, wait_until};
+use crate::process::{Finished, Running, floodline, free_port, scratch, wait_until};
 use crate::third_party::{node, python};
 
 /// Not in any text that a test expects.
@@ -35,8 +35,8 @@ fn is_answered(url: &str, flags: &[&str]) {
 
 /// The same with two subscribers a topic: every copy comes.
 #[track_caller]
-fn is_fanned_out(url: &str, dialect: &str) {
-    let run = load(url, &["--dialect", dialect, "--fan-out", "2"]).expect(0).json();
+fn is_fanned_out(url: &str, flags: &[&str]) {
+    let run = load(url, &[flags, &["--fan-out", "2"]].concat()).expect(0).json();
     contract::check(&run);
     let fan_out = &run["fan_out"];
     assert_eq!((count(&run, "answered"), count(&run, "foreign")), (400, 0), "{}", run["messages"]);
@@ -55,8 +55,10 @@ fn is_refused(url: &str, flags: &[&str], said: &str) {
 /// A program, where it is installed; said aloud where it is not.
 fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places =
-        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    // What Debian puts into the path for RabbitMQ becomes another user first, who may not write where the tests do.
+    let first = [PathBuf::from("/usr/lib/rabbitmq/bin")];
+    let last = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
+    let places = first.into_iter().chain(std::env::split_paths(&path)).chain(last);
     let found = places.map(|place| place.join(name)).find(|file| file.is_file());
     if found.is_none() {
         // Not by `println!`, which the harness keeps to itself where a test passes.
@@ -65,16 +67,17 @@ fn installed(name: &str) -> Option<PathBuf> {
     found
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Starts a server with a configuration file, and waits until its port takes connections.
 fn start(program: PathBuf, name: &str, port: u16, config: &str) -> Running {
     let file = scratch(name);
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(program);
     command.arg("-c").arg(&file);
+    listening(command, name, port)
+}
+
+/// Starts a server, and waits until its port takes connections.
+fn listening(command: Command, name: &str, port: u16) -> Running {
     let mut server = Running::start(command);
     wait_until("a server's port", || {
         assert!(!server.has_ended(), "{name} has ended");
@@ -99,7 +102,7 @@ fn mosquitto_is_driven() {
     let Some((_server, url)) = mosquitto("mosquitto.conf", "allow_anonymous true") else { return };
     is_answered(&url, &["--dialect", "mqtt"]);
     is_answered(&url, &["--dialect", "mqtt", "--mqtt-qos", "1", "--mqtt-topic", "a/b"]);
-    is_fanned_out(&url, "mqtt");
+    is_fanned_out(&url, &["--dialect", "mqtt"]);
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn nats_is_driven() {
     let Some((_server, url)) = nats("nats.conf", "") else { return };
     is_answered(&url, &["--dialect", "nats"]);
     is_answered(&url, &["--dialect", "nats", "--nats-subject", "a.b"]);
-    is_fanned_out(&url, "nats");
+    is_fanned_out(&url, &["--dialect", "nats"]);
 }
 
 #[test]
@@ -133,6 +136,54 @@ fn nats_lets_in_by_password_and_refuses_without() {
     let Some((_server, url)) = nats("nats-closed.conf", &authorization) else { return };
     is_refused(&url, &["--dialect", "nats"], "Authorization Violation");
     is_answered(&url, &["--dialect", "nats", "--user", "me", "--password-env", "SOME_PASSWORD"]);
+}
+
+/// RabbitMQ with its web-stomp, for a user `me`; all that it writes is in a directory of its own. It finds itself by a name
+/// server, which would go on when it has ended: so it is given one that ends with the test.
+fn rabbitmq() -> Option<([Running; 2], String)> {
+    let (program, epmd) = installed("rabbitmq-server").zip(installed("epmd"))?;
+    let (names, port) = (free_port().to_string(), free_port());
+    let mut name_server = Command::new(epmd);
+    name_server.args(["-address", "127.0.0.1", "-port", &names]);
+    let name_server = listening(name_server, "epmd", names.parse().unwrap());
+
+    let home = scratch("rabbitmq");
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir(&home).unwrap();
+    let config = format!(
+        "listeners.tcp.1 = 127.0.0.1:{}\nstomp.listeners.tcp = none\nweb_stomp.tcp.ip = 127.0.0.1\n\
+         web_stomp.tcp.port = {port}\ndefault_user = me\ndefault_pass = {PASSWORD}\nlog.console = true\n",
+        free_port()
+    );
+    std::fs::write(home.join("rabbitmq.conf"), config).unwrap();
+    std::fs::write(home.join("plugins"), "[rabbitmq_web_stomp].").unwrap();
+    let mut command = Command::new(program);
+    command.env("HOME", &home).env("ERL_EPMD_PORT", names).env("RABBITMQ_DIST_PORT", free_port().to_string());
+    // Else a shell stays between us and the server, which would outlive it.
+    command.envs([("RABBITMQ_ALLOW_INPUT", "1"), ("RABBITMQ_SERVER_START_ARGS", "-noinput")]);
+    command.env("RABBITMQ_NODENAME", "floodline@localhost");
+    for (name, file) in [
+        ("CONFIG_FILE", "rabbitmq.conf"),
+        ("ENABLED_PLUGINS_FILE", "plugins"),
+        ("MNESIA_BASE", "data"),
+        ("LOG_BASE", "log"),
+        ("GENERATED_CONFIG_DIR", "generated"),
+        ("PID_FILE", "pid"),
+    ] {
+        command.env(format!("RABBITMQ_{name}"), home.join(file));
+    }
+    let server = listening(command, "rabbitmq-server", port);
+    Some(([server, name_server], format!("ws://127.0.0.1:{port}/ws")))
+}
+
+#[test]
+fn rabbitmq_is_driven_and_refuses_who_may_not() {
+    let Some((_servers, url)) = rabbitmq() else { return };
+    let user = |name| ["--dialect", "stomp", "--user", name, "--password-env", "SOME_PASSWORD"];
+    is_answered(&url, &user("me"));
+    is_answered(&url, &[&user("me")[..], &["--stomp-destination", "/exchange/amq.topic/a"]].concat());
+    is_fanned_out(&url, &user("me"));
+    is_refused(&url, &user("nobody"), "Access refused for user 'nobody'");
 }
 
 /// A server of `tests/peers`, which prints its port; it ends with its standard input.

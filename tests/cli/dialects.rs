@@ -69,8 +69,38 @@ fn a_json_service_is_described_by_file_and_environment() {
         Running::start(command).wait()
     };
     all_answered(of(Some("you")));
-    of(Some("me")).expect(4).says(&["opening of the dialect json", r#"{"me":"me"}"#]);
+    of(Some("somebody")).expect(4).says(&["opening of the dialect json", r#"{"me":"[secret]"}"#]);
     of(None).expect(2).says(&["--json-login", "dialect.json.login", "WHO"]);
+}
+
+#[test]
+fn a_secret_that_the_server_says_back_is_not_shown() {
+    // In JSON the solidus may be escaped, and what is not ASCII.
+    let secret = "s3cr/ét-5f2c91";
+    let path = scratch("secret.json");
+    let load = |server: &TestServer, flags: &[&str]| {
+        let mut command = floodline(LOAD.iter().chain(&["--target", &server.url]).chain(flags));
+        command.arg("--json").arg(&path).env("SECRET", secret);
+        let finished = Running::start(command).wait();
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        for text in [&finished.stdout, &finished.stderr, &written] {
+            assert!(!text.contains("s3cr") && !text.contains("5f2c91"), "{text}");
+        }
+        (finished, written)
+    };
+    // In a refusal: the login comes back, or the whole CONNECT.
+    let login = |ok| ["--json-login", r#"{"login":"{env:SECRET}"}"#, "--json-login-ok", ok];
+    let refused = json(&login("/welcome"));
+    load(&TestServer::echo(), &refused).0.expect(4).says(&[r#"it said: {"login":"[secret]"}"#]);
+    let credentials = ["--user", "me", "--password-env", "SECRET"];
+    let refused = [&["--dialect", "mqtt"][..], &credentials].concat();
+    load(&TestServer::echo(), &refused).0.expect(4).says(&["it said: Connect", r#""[secret]""#]);
+    // Among what matches nothing.
+    let (finished, written) = load(&TestServer::remembers(), &json(&login("/login")));
+    let run: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!((count(&run, "answered"), count(&run, "unattributed")), (100, 100));
+    assert_eq!(run["unmatched"][9]["text"], r#"{"login":"[secret]"}"#);
+    assert_eq!(finished.stdout.matches(r#"{"login":"[secret]"}"#).count(), 10, "{}", finished.stdout);
 }
 
 #[test]

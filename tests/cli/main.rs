@@ -9,6 +9,8 @@ mod cases;
 mod contract;
 mod dialects;
 mod faults;
+#[cfg(feature = "criterion")]
+mod harness;
 mod interrupt;
 mod load;
 mod peak;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
-use tokio_tungstenite::tungstenite::{Message, accept};
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::{Message, accept, accept_hdr};
 
 use crate::process::wait_until;
 
@@ -60,6 +62,25 @@ impl TestServer {
                     _ => continue,
                 };
                 if socket.send(answer).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Sends each message back, and behind it the first one of its connection again.
+    pub fn remembers() -> Self {
+        Self::start(|stream, _| {
+            stream.set_nodelay(true).unwrap();
+            let Ok(mut socket) = accept(stream) else { return };
+            let mut first = None;
+            while let Ok(message) = socket.read() {
+                if !matches!(message, Message::Text(_)) {
+                    continue;
+                }
+                let again = first.clone();
+                first.get_or_insert_with(|| message.clone());
+                if [Some(message), again].into_iter().flatten().any(|message| socket.send(message).is_err()) {
                     return;
                 }
             }
@@ -120,7 +141,14 @@ fn statistics(processed: u64) -> String {
 
 fn serve_websocket(stream: TcpStream, messages: &AtomicU64, answer: bool) {
     stream.set_nodelay(true).unwrap();
-    let Ok(mut socket) = accept(stream) else { return };
+    // Whatever subprotocol the client asks for, it is agreed to.
+    #[allow(clippy::result_large_err, reason = "the signature is tungstenite's")]
+    let agree = |request: &Request, mut response: Response| {
+        let asked = request.headers().get(SEC_WEBSOCKET_PROTOCOL).cloned();
+        response.headers_mut().extend(asked.map(|asked| (SEC_WEBSOCKET_PROTOCOL, asked)));
+        Ok(response)
+    };
+    let Ok(mut socket) = accept_hdr(stream, agree) else { return };
     while let Ok(message) = socket.read() {
         if matches!(message, Message::Text(_) | Message::Binary(_)) {
             messages.fetch_add(1, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use floodline::client::{
-    ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, Stop, TcpConnect,
+    Access, ClientError, ConnectError, HighVolumeThroughputClient, LoadMeasurement, Stop, TcpConnect, Token,
 };
 use floodline::config::{DialectConfig, JsonConfig};
 use floodline::dialect::{DialectKind, DialectSettings};
@@ -15,6 +15,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async};
 
 use crate::support::{Peer, assert_accounted, open_loop, twenty, within_patience};
@@ -111,6 +113,39 @@ fn a_refused_opening_leaves_no_connection_and_says_what_the_server_said() {
             assert_eq!(*dialect, "json");
             assert!(error.to_string().contains(expected), "{error}, not {expected}");
         }
+    });
+}
+
+#[test]
+fn a_token_that_the_server_says_back_is_not_shown() {
+    within_patience(|| {
+        let peer = Peer::start(|stream, _| async move {
+            let mut token = String::new();
+            #[allow(clippy::result_large_err, reason = "the signature is tungstenite's")]
+            let note = |request: &Request, response: Response| {
+                token = request.headers()["Authorization"].to_str().unwrap().to_owned();
+                Ok(response)
+            };
+            let mut ws = accept_hdr_async(stream, note).await.unwrap();
+            let request = next(&mut ws).await.unwrap();
+            for text in [token.clone(), request] {
+                ws.send(Message::text(text)).await.unwrap();
+            }
+            let reason = format!("no more of {token}");
+            let _ = ws.close(Some(CloseFrame { code: CloseCode::Policy, reason: reason.into() })).await;
+            while next(&mut ws).await.is_some() {}
+        });
+        let workload = twenty().validated().unwrap();
+        let settings = DialectSettings::default();
+        let dialect = settings.dialect(DialectKind::Echo, workload.seed, workload.payload_bytes).unwrap();
+        let access = Access::from(Some(Token::new("t0ken-5f2c91")));
+        let connect = TcpConnect::new(peer.target(), access).unwrap();
+        let client = HighVolumeThroughputClient::new(workload, connect, dialect);
+        let measured = client.run(&Stop::default(), &mut ()).unwrap();
+        assert_accounted(&measured);
+        assert_eq!(measured.unmatched[0].text, "Bearer [secret]");
+        let reasons: Vec<&String> = measured.connections.reasons.keys().collect();
+        assert_eq!(reasons, ["closed by the server: 1008 no more of Bearer [secret]"]);
     });
 }
 

@@ -5,6 +5,7 @@
 #   sh tests/peers/install.sh node DIR      ws and socket.io: DIR/node_modules
 #
 #   sh tests/peers/install.sh debian        Mosquitto and NATS, system-wide: for CI, as root
+#   sh tests/peers/install.sh rabbitmq      RabbitMQ, with Erlang: the same, but it takes longer than CI has
 #
 # The tests call the first two themselves where the language is there and the packages are not.
 set -eu
@@ -23,8 +24,13 @@ debian)
     # The tests start servers of their own: no service is to run beside them.
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto nats-server
     ;;
+rabbitmq)
+    [ -x /usr/sbin/rabbitmq-server ] && exit 0
+    apt-get update -qq
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server
+    ;;
 *)
-    echo "install.sh: python, node or debian, not $1" >&2
+    echo "install.sh: python, node, debian or rabbitmq, not $1" >&2
     exit 2
     ;;
 esac
