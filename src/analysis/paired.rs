@@ -138,12 +138,12 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// What noise alone does: the shift that so many pairs of the same thing exceed once in a hundred times, as a logarithm of a
+/// What noise alone does: the shift that so many pairs of the same thing exceed once in twenty times, as a logarithm of a
 /// factor, by drawing from `pairs` of the same thing ([`aligned`]) either way round. `None` where there is nothing to draw
 /// from.
 #[must_use]
 pub fn noise_of_the_same(pairs: &[(f64, f64)], count: usize, seed: u64) -> Option<f64> {
-    /// Twenty of them are beyond the hundredth.
+    /// A hundred of them are beyond it.
     const DRAWS: usize = 2_000;
     if pairs.len() < 2 {
         return None;
@@ -161,7 +161,7 @@ pub fn noise_of_the_same(pairs: &[(f64, f64)], count: usize, seed: u64) -> Optio
         })
         .collect();
     changes.sort_by(f64::total_cmp);
-    changes.get(DRAWS - DRAWS / 100).copied()
+    changes.get(DRAWS - DRAWS / 20).copied()
 }
 
 #[cfg(test)]

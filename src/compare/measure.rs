@@ -290,7 +290,8 @@ impl Measured {
     }
 }
 
-/// Measures both in turn, A B, B A, A B …: what drifts over the minutes falls on both alike.
+/// Measures both in turn, A B, B A, A B …, pair by pair and load by load: what slows the machine for minutes, or for a
+/// second, falls on both alike.
 ///
 /// # Errors
 /// Where a load cannot be offered to one of them, or `stop` came first.
@@ -302,14 +303,12 @@ pub fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Measured, CompareError> {
     let bench = Bench { plan, halves: Halves::of_this_thread(), workers: default_workers() };
-    // The first turn pays for pages and caches that all others find warm.
-    bench.turn(a, stop, observer)?;
+    // The first pair pays for pages and caches that all others find warm.
+    bench.pair([a, b], stop, observer)?;
     let mut pairs = Vec::new();
     for pair in 0..plan.pairs {
         let a_first = pair.is_multiple_of(2);
-        let (first, second) = if a_first { (a, b) } else { (b, a) };
-        let first = bench.turn(first, stop, observer)?;
-        let second = bench.turn(second, stop, observer)?;
+        let [first, second] = bench.pair(if a_first { [a, b] } else { [b, a] }, stop, observer)?;
         pairs.push(if a_first { (first, second) } else { (second, first) });
     }
     Ok(Measured::of(pairs))
@@ -324,36 +323,45 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Offers every load of the plan to one of the two, on a fresh server.
-    fn turn(
+    /// Offers every load of the plan to both, each on a fresh server, and its repeats in turn.
+    fn pair(
         &self,
-        contender: &Contender,
+        contenders: [&Contender; 2],
         stop: &Stop,
         observer: &mut dyn Observer,
-    ) -> Result<Turn, CompareError> {
-        let (_server, target, pid) = match &contender.place {
+    ) -> Result<[Turn; 2], CompareError> {
+        let served = [self.serve(contenders[0])?, self.serve(contenders[1])?];
+        let mut turns = [Turn::default(), Turn::default()];
+        for &load in &self.plan.loads {
+            let idle_bytes = served.each_ref().map(Served::resident_bytes);
+            let mut runs = [Vec::new(), Vec::new()];
+            for repeat in 0..load.repeats() {
+                for side in if repeat.is_multiple_of(2) { [0, 1] } else { [1, 0] } {
+                    let run = self.offer(contenders[side], load, &served[side], stop, observer)?;
+                    if run.interrupted || stop.is_stopped() {
+                        return Err(CompareError::Stopped);
+                    }
+                    runs[side].push(run);
+                }
+            }
+            for ((turn, runs), idle_bytes) in turns.iter_mut().zip(runs).zip(idle_bytes) {
+                turn.take_in(load, runs, idle_bytes);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Starts a contender's server, where it is an executable.
+    fn serve(&self, contender: &Contender) -> Result<Served, CompareError> {
+        match &contender.place {
             Place::Executable(executable) => {
                 let named = |source| CompareError::Server { name: contender.name.clone(), source };
                 let server = self.start(executable).map_err(named)?;
-                let (target, pid) = (server.target().clone(), server.pid());
-                (Some(server), target, Some(pid))
+                let (target, pid) = (server.target().clone(), Some(server.pid()));
+                Ok(Served { _process: Some(server), target, pid })
             }
-            Place::At { target, pid } => (None, target.clone(), *pid),
-        };
-        let mut turn = Turn::default();
-        for &load in &self.plan.loads {
-            let idle_bytes = pid.and_then(ProcessProbe::open).and_then(|mut probe| probe.read()?.rss_bytes);
-            let mut runs = Vec::new();
-            for _ in 0..load.repeats() {
-                let run = self.offer(contender, load, (&target, pid), stop, observer)?;
-                if run.interrupted || stop.is_stopped() {
-                    return Err(CompareError::Stopped);
-                }
-                runs.push(run);
-            }
-            turn.take_in(load, runs, idle_bytes);
+            Place::At { target, pid } => Ok(Served { _process: None, target: target.clone(), pid: *pid }),
         }
-        Ok(turn)
     }
 
     /// One load, by this process or by the contender's own client.
@@ -361,7 +369,7 @@ impl Bench<'_> {
         &self,
         contender: &Contender,
         load: LoadKind,
-        (target, pid): (&Target, Option<u32>),
+        &Served { ref target, pid, .. }: &Served,
         stop: &Stop,
         observer: &mut dyn Observer,
     ) -> Result<LoadTestResults, CompareError> {
@@ -386,6 +394,19 @@ impl Bench<'_> {
         let started = ServerProcess::start(&command);
         self.halves.start_client();
         started
+    }
+}
+
+/// A contender's server: stopped with this, where it was started for it.
+struct Served {
+    _process: Option<ServerProcess>,
+    target: Target,
+    pid: Option<u32>,
+}
+
+impl Served {
+    fn resident_bytes(&self) -> Option<u64> {
+        ProcessProbe::open(self.pid?)?.read()?.rss_bytes
     }
 }
 
