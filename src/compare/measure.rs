@@ -53,11 +53,12 @@ impl LoadKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Paced, Self::Closed];
 
-    /// How often it is offered in a turn.
+    /// How often it is offered in a turn. Spells in which the machine is half as fast last a second or so; of five short loads
+    /// of either side one falls beside them.
     fn repeats(self) -> u32 {
         match self {
             Self::Paced => 1,
-            Self::Closed => 3,
+            Self::Closed => 5,
         }
     }
 
@@ -86,7 +87,7 @@ pub struct ComparePlan {
     pub window: usize,
     /// How long the paced load takes.
     pub paced_for: Duration,
-    /// How long each of the three closed ones takes.
+    /// How long each of the five closed ones takes.
     pub closed_for: Duration,
     /// How many pairs.
     pub pairs: u32,
