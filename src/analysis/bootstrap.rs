@@ -95,7 +95,7 @@ impl Bootstrap {
         self.of_values(&[values], median_in_place)
     }
 
-    /// By how much the seconds lie above the firsts ([`paired::shift`](super::paired::shift)), and its interval: pairs are drawn
+    /// By how much the seconds lie above the firsts ([`paired::shift`]), and its interval: pairs are drawn
     /// whole.
     ///
     /// # Errors
