@@ -40,7 +40,7 @@ pub struct CompareArgs {
     #[arg(value_name = "B")]
     b: String,
     /// How often each is measured, in turn; at least 10
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(long, default_value_t = 15, value_name = "N")]
     pairs: u32,
     /// Of executables and URLs, the load: paced or closed; of results, the case [default: all]; may be repeated
     #[arg(long, value_name = "CASE")]
