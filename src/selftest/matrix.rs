@@ -46,7 +46,7 @@ pub fn strays(rows: &[Row]) -> Vec<Stray> {
 type Elsewhere = (&'static str, &'static str, &'static [&'static str]);
 
 /// Each was seen, and looked into.
-pub(super) const ELSEWHERE: [Elsewhere; 12] = [
+pub(super) const ELSEWHERE: [Elsewhere; 13] = [
     (
         "slow-per-connection",
         "with all the connections of another case it can do less than is offered",
@@ -109,6 +109,11 @@ pub(super) const ELSEWHERE: [Elsewhere; 12] = [
             "server_given_back",
             "server_leak",
         ],
+    ),
+    (
+        "grow",
+        "its memory is taken in front of all that waits meanwhile, for tens of milliseconds",
+        &["outliers", "untouched_p95@silence", "authenticated_p95"],
     ),
     (
         "bad-neighbour",
