@@ -251,7 +251,7 @@ fn lost(mut ledger: Ledger) -> Ledger {
     for now_ns in (0..MESSAGES).map(|sequence| sequence * 300) {
         let sequence = ledger.issue(Some(now_ns));
         ledger.sent(sequence, now_ns);
-        if sequence % 2 == 0 {
+        if sequence.is_multiple_of(2) {
             black_box(ledger.answered(sequence, Some(Lane::Normal)));
         } else {
             ledger.expire(now_ns);
