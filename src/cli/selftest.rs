@@ -23,7 +23,7 @@ pub struct SelftestArgs {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Offer each fault of the server to every other case as well, and print what fails there without being explained by
-    /// it: takes a quarter of an hour
+    /// it: takes twenty minutes
     #[arg(long, conflicts_with = "json")]
     matrix: bool,
     /// Write all results to this file, or to standard output for -
