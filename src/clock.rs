@@ -62,6 +62,18 @@ impl Clock for TokioClock {
     }
 }
 
+/// The CPU time of this thread so far; `None` where the system does not tell.
+#[cfg(unix)]
+pub(crate) fn thread_cpu() -> Option<Duration> {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn thread_cpu() -> Option<Duration> {
+    None
+}
+
 /// Nanoseconds since the Unix epoch: for information on the wire and in results, never to compute a latency.
 #[must_use]
 pub fn unix_now_ns() -> u64 {

@@ -22,8 +22,9 @@ use track::Track;
 /// 40 µs a sample it takes less than a thousandth of a core.
 pub const DEFAULT_PERIOD: Duration = Duration::from_millis(250);
 
-/// Samples kept at most: 17 minutes at the default period, some 700 KiB in memory; a longer run is sampled less often.
-const CAPACITY: usize = 4_096;
+/// Samples kept at most: four minutes at the default period, some 180 KiB in memory, and as many as a plot is wide; a longer
+/// run is sampled less often. Four times as many were most of what an hour of load made the client grow by.
+const CAPACITY: usize = 1_024;
 
 /// The shortest period: below it the sampler would itself be the load.
 const MIN_PERIOD: Duration = Duration::from_millis(1);

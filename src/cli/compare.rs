@@ -12,8 +12,9 @@ use floodline::calibration::cache::{generator_of, user_directory};
 use floodline::client::Stop;
 use floodline::clock::unix_now_ns;
 use floodline::compare::judge::judge;
-use floodline::compare::measure::{ComparePlan, Contender, LoadKind, Measured, Place, measure};
+use floodline::compare::measure::{ComparePlan, Contender, Place, measure};
 use floodline::compare::noise::{KnownNoise, NoiseCache, noise_of};
+use floodline::compare::turn::{LEAST_PAIRS, LoadKind, Measured};
 use floodline::compare::{CompareError, results};
 use floodline::config::Limits;
 use floodline::config::TargetConfig;
@@ -48,7 +49,7 @@ pub struct CompareArgs {
     /// Messages per second of the paced load
     #[arg(long, default_value = "10000", value_name = "RATE")]
     rate: Rate,
-    /// How long the paced load takes; each of five closed ones takes 0.2 of it
+    /// How long the paced load takes; each closed one takes 0.2 of it
     #[arg(long, default_value = "400ms", value_parser = parse_duration, value_name = "DURATION")]
     duration: Duration,
     /// Connections of each load
@@ -222,7 +223,7 @@ fn together(plan: &ComparePlan, a: &Contender, b: &Contender, stop: &Stop) -> Re
 }
 
 fn plan(args: &CompareArgs) -> anyhow::Result<ComparePlan> {
-    if args.pairs < ComparePlan::LEAST_PAIRS {
+    if args.pairs < LEAST_PAIRS {
         bail!("--pairs: {} are too few to tell a change from noise, at least 10 are needed", args.pairs);
     }
     if args.threshold.is_some() {

@@ -16,7 +16,7 @@ use super::keeper::{Keeper, Retry};
 use super::outages::OutageLog;
 use super::report::ConnectionReport;
 use super::shared::{Phase, Shared, Slot};
-use crate::clock::Clock;
+use crate::clock::{Clock, thread_cpu};
 use crate::dialect::{Dialect, Identity};
 use crate::pacer::{Lead, PacerKind, Sleeper};
 use crate::record::{LatencyHistogram, Recorder};
@@ -379,9 +379,9 @@ impl<C: Clock> Conductor<'_, C> {
         let held_end_ns = start_ns + self.shared.held_ns.get();
         self.offer_until(start_ns).await?;
         if self.shared.end_ns.get() > start_ns {
-            let before_s = thread_cpu_s();
+            let before = thread_cpu();
             self.offer_until(held_end_ns).await?;
-            self.cpu_s = thread_cpu_s().zip(before_s).map(|(after, before)| after - before);
+            self.cpu_s = thread_cpu().zip(before).map(|(after, before)| (after - before).as_secs_f64());
         }
         self.offer_until(u64::MAX).await?;
         self.drain().await
@@ -553,15 +553,4 @@ fn count_rest<C: Clock>(report: &mut ConnectionReport, shared: &Shared<C>) {
     let [rising, held, falling] = [start_ns, held_end_ns, u64::MAX].map(&mut before);
     report.due += rising + held + falling;
     report.untimed.due += rising + falling;
-}
-
-#[cfg(target_os = "linux")]
-fn thread_cpu_s() -> Option<f64> {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
-    Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn thread_cpu_s() -> Option<f64> {
-    None
 }

@@ -1,8 +1,9 @@
 //! What the values of two come to.
 
 use super::CompareError;
-use super::measure::{ComparePlan, Measured, PairedFigure, higher_is_better};
+use super::measure::ComparePlan;
 use super::noise::LEAST_THRESHOLD;
+use super::turn::{Measured, PairedFigure, SlowPairs, higher_is_better};
 use crate::analysis::Bootstrap;
 use crate::analysis::paired::{holm, paired_ratio};
 use crate::environment::Environment;
@@ -55,7 +56,7 @@ pub fn judge(
         schema: COMPARE_SCHEMA.to_owned(),
         verdict: Verdict::Pass,
         reasons: unanswered(&a, &b).into_iter().collect(),
-        notes: left_out(measured).into_iter().collect(),
+        notes: notes(measured),
         method: "interleaved".to_owned(),
         a,
         b,
@@ -70,10 +71,24 @@ pub fn judge(
     Ok(results)
 }
 
-fn left_out(measured: &Measured) -> Option<String> {
+/// What was left out, and what was not although it says less.
+fn notes(measured: &Measured) -> Vec<String> {
     let count = measured.left_out.len();
-    (count > 0)
-        .then(|| format!("{count} pairs are left out, because other processes took a part of the machine"))
+    let disturbed = (count > 0)
+        .then(|| format!("{count} pairs are left out, because other processes took a part of the machine"));
+    disturbed.into_iter().chain(measured.slow_pairs().into_iter().map(slow)).collect()
+}
+
+fn slow(SlowPairs { load, slow, of, left_out }: SlowPairs) -> String {
+    let load = load.name();
+    if left_out {
+        return format!(
+            "{load}: {slow} of {of} pairs are left out, because the machine was slow around them"
+        );
+    }
+    format!(
+        "{load}: the machine was slow in {slow} of {of} pairs, too many to leave out: measure again in a calmer hour"
+    )
 }
 
 /// Says what a figure's change is, where noise would not do as much (`real`).
@@ -135,6 +150,7 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::compare::turn::LoadKind;
 
     /// A figure of which less is better, with this ratio, give or take 1 %.
     pub(crate) fn figure(ratio: f64, threshold: f64) -> MetricChange {
@@ -184,5 +200,18 @@ pub(crate) mod tests {
         assert_eq!(unanswered(&side(10, 9), &side(20, 18)), None);
         let why = unanswered(&side(10, 10), &side(20, 18)).unwrap();
         assert_eq!(why, "2 messages of B without an answer, 0 of A");
+    }
+
+    #[test]
+    fn where_the_machine_was_slow_is_said_and_whether_that_is_left_out() {
+        let pairs = SlowPairs { load: LoadKind::Closed, slow: 4, of: 15, left_out: true };
+        assert_eq!(
+            slow(pairs),
+            "closed: 4 of 15 pairs are left out, because the machine was slow around them"
+        );
+        assert!(
+            slow(SlowPairs { slow: 6, left_out: false, ..pairs })
+                .contains("6 of 15 pairs, too many to leave out")
+        );
     }
 }

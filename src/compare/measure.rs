@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::CompareError;
 use super::pin::Halves;
+use super::reference::{Pace, Reference, calmest, usual};
+use super::turn::{LoadKind, Measured, Turn, is_slow, memory};
 use crate::client::{Access, Observer, Stop, default_workers};
 use crate::dialect::DialectKind;
-use crate::result::compare::Side;
-use crate::result::{LoadTestResults, WorkloadSummary};
+use crate::result::LoadTestResults;
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, ServerProcessError, run_load};
 use crate::sampler::ProcessProbe;
 use crate::units::Rate;
@@ -40,38 +41,6 @@ pub enum Place {
     },
 }
 
-/// The loads of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadKind {
-    /// A fixed rate: latency, and the CPU time of a message where the server often waits.
-    Paced,
-    /// As fast as answers come: capacity, and the CPU time of a message where it never does.
-    Closed,
-}
-
-impl LoadKind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Paced, Self::Closed];
-
-    /// How often it is offered in a turn. Spells in which the machine is half as fast last a second or so; of five short loads
-    /// of either side one falls beside them.
-    fn repeats(self) -> u32 {
-        match self {
-            Self::Paced => 1,
-            Self::Closed => 5,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Paced => "paced",
-            Self::Closed => "closed",
-        }
-    }
-}
-
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct ComparePlan {
@@ -87,7 +56,7 @@ pub struct ComparePlan {
     pub window: usize,
     /// How long the paced load takes.
     pub paced_for: Duration,
-    /// How long each of the five closed ones takes.
+    /// How long each of the closed ones takes.
     pub closed_for: Duration,
     /// How many pairs.
     pub pairs: u32,
@@ -100,9 +69,6 @@ pub struct ComparePlan {
 }
 
 impl ComparePlan {
-    /// The least number of pairs: with fewer, the smallest p-value that there can be is lost among the figures.
-    pub const LEAST_PAIRS: u32 = 10;
-
     /// What the noise belongs to: the loads, and A, since a slow server is as steady as its own delays, and a fast one as the
     /// machine.
     #[must_use]
@@ -145,152 +111,6 @@ impl ComparePlan {
 /// Connections that a server allows beyond those of the load, which may not be gone yet when others come.
 const SPARE_CONNECTIONS: u32 = 64;
 
-/// One figure of one turn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figure {
-    /// Of which load.
-    pub load: LoadKind,
-    /// Its name, with the unit.
-    pub metric: &'static str,
-    /// Its value; `None` where there is none.
-    pub value: Option<f64>,
-}
-
-/// The figures of a load, how they are read, and whether more is better.
-type Reader = (LoadKind, &'static str, bool, fn(&LoadTestResults) -> Option<f64>);
-
-const METRICS: [Reader; 8] = [
-    (LoadKind::Paced, "latency_p50_us", false, |run| run.latency_us.as_ref()?.p50),
-    (LoadKind::Paced, "latency_p99_us", false, |run| run.latency_us.as_ref()?.p99),
-    (LoadKind::Paced, "server_cpu_us_per_message", false, |run| run.cost.server_cpu_us_per_message),
-    (LoadKind::Paced, "client_cpu_us_per_message", false, |run| run.cost.client_cpu_us_per_message),
-    (LoadKind::Closed, "throughput_per_second", true, |run| {
-        Some(run.throughput.achieved_rate).filter(|&rate| rate > 0.0)
-    }),
-    (LoadKind::Closed, "server_cpu_us_per_message", false, |run| run.cost.server_cpu_us_per_message),
-    (LoadKind::Closed, "client_cpu_us_per_message", false, |run| run.cost.client_cpu_us_per_message),
-    // Not of the run: see `memory`.
-    (LoadKind::Paced, MEMORY, false, |_| None),
-];
-const MEMORY: &str = "server_bytes_per_connection";
-
-/// Whether more of a figure is better.
-#[must_use]
-pub fn higher_is_better(metric: &str) -> bool {
-    METRICS.iter().any(|(_, name, higher, _)| *name == metric && *higher)
-}
-
-/// One turn: what it measured, and what else was seen.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Turn {
-    /// The figures, those without a value too.
-    pub figures: Vec<Figure>,
-    due: u64,
-    answered: u64,
-    /// Core seconds that other processes took in its loads, and the seconds that these took.
-    foreign: Option<(f64, f64)>,
-    workloads: Vec<WorkloadSummary>,
-}
-
-/// A turn in which others took more than this was disturbed, in cores: the machine's counters are right to some 30 ms, which
-/// is an eighth of a core over a quarter of a second.
-const DISTURBED_CORES: f64 = 0.25;
-
-impl Turn {
-    /// Takes the figures of a load from its repeats, the best of each: whatever disturbs a load at capacity can only make it
-    /// worse (J. Chen, J. Revels, "Robust benchmarking in noisy environments", 2016).
-    fn take_in(&mut self, load: LoadKind, runs: Vec<LoadTestResults>, idle_bytes: Option<u64>) {
-        for (_, metric, higher, read) in METRICS.iter().filter(|(of, ..)| *of == load) {
-            let value_of =
-                |run: &LoadTestResults| if *metric == MEMORY { memory(run, idle_bytes) } else { read(run) };
-            let values = runs.iter().filter_map(value_of);
-            let value = if *higher { values.max_by(f64::total_cmp) } else { values.min_by(f64::total_cmp) };
-            self.figures.push(Figure { load, metric, value });
-        }
-        for run in &runs {
-            self.due += run.messages.due;
-            self.answered += run.messages.counts.answered;
-            if let Some(cores) = run.resources.foreign_cpu_cores {
-                let (cpu_s, span_s) = self.foreign.unwrap_or_default();
-                self.foreign = Some((cpu_s + cores * run.offered_for_s, span_s + run.offered_for_s));
-            }
-        }
-        self.workloads.extend(runs.into_iter().next().map(|run| run.workload));
-    }
-
-    fn is_disturbed(&self) -> bool {
-        self.foreign.is_some_and(|(cpu_s, span_s)| cpu_s > DISTURBED_CORES * span_s)
-    }
-}
-
-/// One figure of both, pair by pair.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairedFigure {
-    /// Of which load.
-    pub load: LoadKind,
-    /// Its name, with the unit.
-    pub metric: &'static str,
-    /// A's value and B's.
-    pub pairs: Vec<(f64, f64)>,
-}
-
-/// All turns of both.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    /// A's turn and B's of each pair.
-    pub pairs: Vec<(Turn, Turn)>,
-    /// Pairs that are left out because something else took a part of the machine.
-    pub left_out: Vec<(Turn, Turn)>,
-}
-
-impl Measured {
-    /// What A or B, of this name, came to.
-    #[must_use]
-    pub fn side(&self, name: &str, of: impl Fn(&(Turn, Turn)) -> &Turn) -> Side {
-        let all = || self.pairs.iter().chain(&self.left_out);
-        let sum = |count: fn(&Turn) -> u64| all().map(|pair| count(of(pair))).sum();
-        Side { name: name.to_owned(), due: sum(|turn| turn.due), answered: sum(|turn| turn.answered) }
-    }
-
-    /// What other processes took on average, in cores.
-    #[must_use]
-    pub fn foreign_cpu_cores(&self) -> Option<f64> {
-        let turns = self.pairs.iter().flat_map(|(a, b)| [a, b]).filter_map(|turn| turn.foreign);
-        let (cpu_s, span_s) = turns.fold((0.0, 0.0), |(cpu, span), turn| (cpu + turn.0, span + turn.1));
-        (span_s > 0.0).then(|| cpu_s / span_s)
-    }
-
-    /// Leaves out the pairs in which others took a part of the machine; none, where too few would be left. A pair is left
-    /// out for what others did, never for what it measured, and A's turn with B's.
-    fn of(pairs: Vec<(Turn, Turn)>) -> Self {
-        let (disturbed, calm): (Vec<_>, Vec<_>) =
-            pairs.iter().cloned().partition(|(a, b)| a.is_disturbed() || b.is_disturbed());
-        if calm.len() < ComparePlan::LEAST_PAIRS as usize {
-            return Self { pairs, left_out: Vec::new() };
-        }
-        Self { pairs: calm, left_out: disturbed }
-    }
-
-    /// The loads, as they were offered.
-    #[must_use]
-    pub fn workloads(&self) -> Vec<WorkloadSummary> {
-        self.pairs.first().map(|(a, _)| a.workloads.clone()).unwrap_or_default()
-    }
-
-    /// The values of each figure, pair by pair; a pair without one of the two is left out, and so is a
-    /// figure without two pairs.
-    #[must_use]
-    pub fn values(&self) -> Vec<PairedFigure> {
-        let Some((first, _)) = self.pairs.first() else { return Vec::new() };
-        let figure = |index: usize| {
-            let Figure { load, metric, .. } = first.figures[index];
-            let both = |(a, b): &(Turn, Turn)| a.figures[index].value.zip(b.figures[index].value);
-            PairedFigure { load, metric, pairs: self.pairs.iter().filter_map(both).collect() }
-        };
-        (0..first.figures.len()).map(figure).filter(|figure| figure.pairs.len() > 1).collect()
-    }
-}
-
 /// Measures both in turn, A B, B A, A B …, pair by pair and load by load: what slows the machine for minutes, or for a
 /// second, falls on both alike.
 ///
@@ -303,7 +123,15 @@ pub fn measure(
     stop: &Stop,
     observer: &mut dyn Observer,
 ) -> Result<Measured, CompareError> {
-    let bench = Bench { plan, halves: Halves::of_this_thread(), workers: default_workers() };
+    let mut bench = Bench {
+        plan,
+        halves: Halves::of_this_thread(),
+        workers: default_workers(),
+        reference: Reference::new(plan.payload_bytes),
+        paces: Vec::new(),
+        planned: Duration::ZERO,
+        again: Duration::ZERO,
+    };
     // The first pair pays for pages and caches that all others find warm.
     bench.pair([a, b], stop, observer)?;
     let mut pairs = Vec::new();
@@ -312,7 +140,7 @@ pub fn measure(
         let [first, second] = bench.pair(if a_first { [a, b] } else { [b, a] }, stop, observer)?;
         pairs.push(if a_first { (first, second) } else { (second, first) });
     }
-    Ok(Measured::of(pairs))
+    Ok(Measured::of(pairs, usual(&bench.paces)))
 }
 
 /// What all turns have in common.
@@ -321,12 +149,28 @@ struct Bench<'a> {
     halves: Halves,
     /// Threads of either side: as many as it would have on all cores.
     workers: usize,
+    reference: Reference,
+    /// All that were seen.
+    paces: Vec<Pace>,
+    /// How long the rounds took that are offered anyway, and those that are offered because the machine was slow.
+    planned: Duration,
+    again: Duration,
 }
 
+/// A load, offered to both, one after the other.
+struct Round {
+    runs: [LoadTestResults; 2],
+    /// The slowest before, between and after.
+    pace: Pace,
+}
+
+/// Rounds that are offered again take at most so much of the time of all others.
+const AGAIN_SHARE: f64 = 0.25;
+
 impl Bench<'_> {
-    /// Offers every load of the plan to both, each on a fresh server, and its repeats in turn.
+    /// Offers every load of the plan to both, each on a fresh server, and its rounds in turn.
     fn pair(
-        &self,
+        &mut self,
         contenders: [&Contender; 2],
         stop: &Stop,
         observer: &mut dyn Observer,
@@ -335,21 +179,75 @@ impl Bench<'_> {
         let mut turns = [Turn::default(), Turn::default()];
         for &load in &self.plan.loads {
             let idle_bytes = served.each_ref().map(Served::resident_bytes);
-            let mut runs = [Vec::new(), Vec::new()];
-            for repeat in 0..load.repeats() {
-                for side in if repeat.is_multiple_of(2) { [0, 1] } else { [1, 0] } {
-                    let run = self.offer(contenders[side], load, &served[side], stop, observer)?;
-                    if run.interrupted || stop.is_stopped() {
-                        return Err(CompareError::Stopped);
-                    }
-                    runs[side].push(run);
-                }
+            let mut rounds = Vec::new();
+            while self.is_another_due(load, &rounds) {
+                let order = if rounds.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
+                let (begun, planned) = (Instant::now(), rounds.len() < load.rounds());
+                rounds.push(self.round(contenders, load, &served, order, stop, observer)?);
+                *(if planned { &mut self.planned } else { &mut self.again }) += begun.elapsed();
             }
-            for ((turn, runs), idle_bytes) in turns.iter_mut().zip(runs).zip(idle_bytes) {
-                turn.take_in(load, runs, idle_bytes);
+            for round in &rounds {
+                turns.iter_mut().zip(&round.runs).for_each(|(turn, run)| turn.count(run));
+            }
+            let (calmest, pace) = self.calmest(load, &rounds);
+            for (side, (turn, idle_bytes)) in turns.iter_mut().zip(idle_bytes).enumerate() {
+                let runs: Vec<&LoadTestResults> = calmest.iter().map(|round| &round.runs[side]).collect();
+                // What connections take is told by the first round: after it the server has what others left.
+                let memory = rounds.first().and_then(|round| memory(&round.runs[side], idle_bytes));
+                turn.take_in(load, &runs, pace, memory);
             }
         }
         Ok(turns)
+    }
+
+    /// Whether a load is to be offered once more: as often as is planned, and again where the machine was slow.
+    fn is_another_due(&self, load: LoadKind, rounds: &[Round]) -> bool {
+        let usual = usual(&self.paces);
+        let calm = rounds.iter().filter(|round| !is_slow(round.pace, usual)).count();
+        rounds.len() < load.rounds()
+            || (calm < load.rounds()
+                && rounds.len() < load.most_rounds()
+                && self.again.as_secs_f64() < AGAIN_SHARE * self.planned.as_secs_f64())
+    }
+
+    /// As many rounds as are planned, the calmest, and the slowest pace of them: the same rounds of either side, chosen by
+    /// what has nothing to do with what they measured.
+    fn calmest<'r>(&self, load: LoadKind, rounds: &'r [Round]) -> (Vec<&'r Round>, Pace) {
+        let paces: Vec<Pace> = rounds.iter().map(|round| round.pace).collect();
+        let calmest = calmest(&paces, load.rounds(), usual(&self.paces));
+        let pace = calmest.iter().fold(Pace::default(), |pace, &index| pace.slower(paces[index]));
+        (calmest.into_iter().map(|index| &rounds[index]).collect(), pace)
+    }
+
+    /// One load to both, in this order.
+    fn round(
+        &mut self,
+        contenders: [&Contender; 2],
+        load: LoadKind,
+        served: &[Served; 2],
+        order: [usize; 2],
+        stop: &Stop,
+        observer: &mut dyn Observer,
+    ) -> Result<Round, CompareError> {
+        let mut pace = self.look();
+        let mut offer = |side: usize| {
+            let run = self.offer(contenders[side], load, &served[side], stop, observer)?;
+            if run.interrupted || stop.is_stopped() {
+                return Err(CompareError::Stopped);
+            }
+            pace = pace.slower(self.look());
+            Ok(run)
+        };
+        let (first, second) = (offer(order[0])?, offer(order[1])?);
+        let runs = if order == [0, 1] { [first, second] } else { [second, first] };
+        Ok(Round { runs, pace })
+    }
+
+    /// How fast the machine is now.
+    fn look(&mut self) -> Pace {
+        let pace = self.reference.pace(&self.halves);
+        self.paces.push(pace);
+        pace
     }
 
     /// Starts a contender's server, where it is an executable.
@@ -411,13 +309,6 @@ impl Served {
     }
 }
 
-/// What the server has taken for each connection, before the first message. `None` where its process is not known.
-fn memory(run: &LoadTestResults, idle_bytes: Option<u64>) -> Option<f64> {
-    let with_all = run.resources.server.as_ref()?.rss_start_bytes?;
-    let taken = with_all.checked_sub(idle_bytes?).filter(|&bytes| bytes > 0)?;
-    Some(taken as f64 / run.connections.established.max(1) as f64)
-}
-
 /// The load by the executable's own `load`, from the JSON that it prints.
 fn by_own_client(
     plan: &ComparePlan,
@@ -446,28 +337,4 @@ fn by_own_client(
         let said = String::from_utf8_lossy(&output.stderr);
         format!("no result; it says `{}`", said.lines().last().unwrap_or_default())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn turn(value: f64, foreign_cores: f64) -> Turn {
-        let figures = vec![Figure { load: LoadKind::Paced, metric: "latency_p50_us", value: Some(value) }];
-        Turn { figures, due: 10, answered: 9, foreign: Some((foreign_cores * 2.0, 2.0)), ..Turn::default() }
-    }
-
-    #[test]
-    fn a_disturbed_pair_is_left_out_with_both_its_turns_and_still_accounted_for() {
-        let pair = |n: u32| (turn(f64::from(n), 0.01), turn(1.0, if n < 3 { 0.9 } else { 0.01 }));
-        let measured = Measured::of((0..20).map(pair).collect());
-        assert_eq!((measured.pairs.len(), measured.left_out.len()), (17, 3));
-        assert_eq!(measured.values()[0].pairs[0], (3.0, 1.0));
-        let side = measured.side("a", |pair| &pair.0);
-        assert_eq!((side.due, side.answered), (200, 180));
-        assert!((measured.foreign_cpu_cores().unwrap() - 0.01).abs() < 1e-9);
-        // Where the machine is always busy, there is nothing else to go by.
-        let busy = Measured::of((0..12).map(pair).collect());
-        assert_eq!((busy.pairs.len(), busy.left_out.len()), (12, 0));
-    }
 }

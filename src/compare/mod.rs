@@ -9,7 +9,9 @@ pub mod judge;
 pub mod measure;
 pub mod noise;
 mod pin;
+pub mod reference;
 pub mod results;
+pub mod turn;
 
 use thiserror::Error;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Measured, PairedFigure};
+use super::turn::{Measured, PairedFigure};
 use crate::analysis::paired::{aligned, noise_of_the_same};
 use crate::calibration::cache::{CacheError, KEPT_FOR, write_whole};
 use crate::result::calibration::Generator;

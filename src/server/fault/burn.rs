@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::hint::spin_loop;
 use std::time::Duration;
 
+use crate::clock::thread_cpu;
+
 /// After so many messages of a worker: reading the thread's clock takes a system call, a third of what a message costs at
 /// capacity, which must not be the regression.
 const EVERY: u32 = 64;
@@ -43,15 +45,8 @@ impl Burn {
 }
 
 /// The CPU time of this thread; nothing where the system does not tell, so that nothing is wasted either.
-#[cfg(unix)]
 fn cpu_time() -> Duration {
-    use nix::time::{ClockId, clock_gettime};
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
-}
-
-#[cfg(not(unix))]
-fn cpu_time() -> Duration {
-    Duration::ZERO
+    thread_cpu().unwrap_or_default()
 }
 
 #[cfg(all(test, unix))]
