@@ -64,16 +64,14 @@ impl TlsServer {
 
 /// Runs the command with these arguments, trusting the certificate in `trusted` alone.
 fn floodline(trusted: &std::path::Path, args: &[&str]) -> Output {
-    let child = Command::new(env!("CARGO_BIN_EXE_floodline"))
-        .args(args)
-        .env("SSL_CERT_FILE", trusted)
-        .env_remove("SSL_CERT_DIR")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait(child)
+    wait(command(trusted, args).spawn().unwrap())
+}
+
+fn command(trusted: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floodline"));
+    command.args(args).env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 fn wait(child: std::process::Child) -> Output {
@@ -154,7 +152,10 @@ fn faults_are_put_in_front_of_an_encrypted_server_too() {
     let server = TlsServer::start();
     let target = format!("wss://localhost:{}/ws", server.port);
     let args = ["test", "delivery", "--profile", "smoke", "--json", "-", "--target", &target];
-    let output = floodline(server.certificate.path(), &args);
+    let mut command = command(server.certificate.path(), &args);
+    // 2 s at 50 msg/s, instead of 10.
+    command.envs([("FLOODLINE_DELIVERY_MESSAGES", "100"), ("FLOODLINE_DELIVERY_KILL_PERIOD", "1s")]);
+    let output = wait(command.spawn().unwrap());
     let errors = String::from_utf8_lossy(&output.stderr);
     let test: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
     let case = &test["cases"][0];

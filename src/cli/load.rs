@@ -211,6 +211,7 @@ fn plan(args: &LoadArgs, config: &HighVolumeConfig) -> anyhow::Result<LoadPlan> 
         access: access(&config.target)?,
         workers: args.workers.map(NonZeroUsize::get),
         start_at_unix_ns,
+        together: None,
         via: None,
         in_flight: None,
         server_pid_now: None,

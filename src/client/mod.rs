@@ -12,6 +12,7 @@ mod course;
 mod dial;
 mod in_flight;
 mod keeper;
+mod muster;
 mod opening;
 mod outages;
 mod pulse;
@@ -36,6 +37,7 @@ use tokio::sync::{oneshot, watch};
 pub use access::{Access, Token, TokenPlace, Tokens};
 pub use connect::{Connect, ConnectError, Encrypted, NetStream, TcpConnect};
 pub use in_flight::InFlight;
+pub use muster::{Muster, Place};
 pub use tls::{ClientIdentity, TlsAccess};
 pub use transport::Transport;
 
@@ -178,6 +180,7 @@ pub struct HighVolumeThroughputClient<K, D> {
     dialect: D,
     workers: usize,
     start_at_unix_ns: Option<u64>,
+    together: Option<Arc<Place>>,
     in_flight: Option<Arc<InFlight>>,
 }
 
@@ -194,6 +197,7 @@ where
             dialect,
             workers: default_workers(),
             start_at_unix_ns: None,
+            together: None,
             in_flight: None,
         }
     }
@@ -210,6 +214,14 @@ where
     #[must_use]
     pub fn start_at_unix_ns(mut self, start_at_unix_ns: u64) -> Self {
         self.start_at_unix_ns = Some(start_at_unix_ns);
+        self
+    }
+
+    /// Starts the load when all loads of this process that are to start with it have opened their connections; only for
+    /// [`run`](Self::run), as the thread waits.
+    #[must_use]
+    pub fn together(mut self, place: Arc<Place>) -> Self {
+        self.together = Some(place);
         self
     }
 
@@ -336,7 +348,8 @@ where
         }
         let workers = opened.len();
         let connections = self.connections_opened(opened)?;
-        let start_ns = self.start_ns(&run.clock, run.unix_origin_ns);
+        let together = self.together.as_ref().map(|place| place.ready(stop));
+        let start_ns = self.start_ns(together, &run.clock, run.unix_origin_ns);
         Ok(Course::begin(&self.workload, run, start_ns, workers, connections, observer))
     }
 
@@ -382,9 +395,9 @@ where
     }
 
     /// When the rate is reached, on the run's clock.
-    fn start_ns(&self, clock: &impl Clock, unix_origin_ns: u64) -> u64 {
+    fn start_ns(&self, together_unix_ns: Option<u64>, clock: &impl Clock, unix_origin_ns: u64) -> u64 {
         let soonest_ns = clock.now_ns() + START_DELAY.as_nanos() as u64;
-        let origin_ns = match self.start_at_unix_ns {
+        let origin_ns = match together_unix_ns.or(self.start_at_unix_ns) {
             Some(wanted) => wanted.saturating_sub(unix_origin_ns).max(soonest_ns),
             None => soonest_ns,
         };

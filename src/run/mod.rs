@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::client::{
     Access, ClientError, ConnectError, HighVolumeThroughputClient, InFlight, LoadMeasurement, LoadProgress,
-    Observer, Stop, TcpConnect,
+    Observer, Place, Stop, TcpConnect,
 };
 use crate::clock::unix_now_ns;
 use crate::dialect::{Dialect, DialectError, DialectKind, DialectSettings, Floodline, RequestKind};
@@ -78,6 +78,8 @@ pub struct LoadPlan {
     pub workers: Option<usize>,
     /// Start together with other shards at this time of the wall clock.
     pub start_at_unix_ns: Option<u64>,
+    /// Start together with other loads of this process, when all are ready.
+    pub together: Option<Arc<Place>>,
     /// Where to connect in place of the target's own address: to a proxy in front of it.
     pub via: Option<SocketAddr>,
     /// Counts what is in flight, together with the loads that share it.
@@ -102,6 +104,7 @@ impl LoadPlan {
             access: Access::default(),
             workers: None,
             start_at_unix_ns: None,
+            together: None,
             via: None,
             in_flight: None,
             server_pid_now: None,
@@ -235,6 +238,9 @@ where
     }
     if let Some(at) = plan.start_at_unix_ns {
         client = client.start_at_unix_ns(at);
+    }
+    if let Some(place) = &plan.together {
+        client = client.together(Arc::clone(place));
     }
     if let Some(in_flight) = &plan.in_flight {
         client = client.in_flight(Arc::clone(in_flight));

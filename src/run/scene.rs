@@ -14,7 +14,7 @@ use super::host::Host;
 use super::plan::{PlanError, PlanObserver, Venue};
 use super::probe;
 use super::{LoadPlan, Peer, RunError, SPARE_FILES, run_load};
-use crate::client::{ConnectError, InFlight, LoadProgress, Observer, Stop, TcpConnect};
+use crate::client::{ConnectError, InFlight, LoadProgress, Muster, Observer, Place, Stop, TcpConnect};
 use crate::clock::unix_now_ns;
 use crate::dialect::RequestKind;
 use crate::fault::Rule;
@@ -26,9 +26,6 @@ use crate::workload::Workload;
 
 pub use super::probe::{Manner, Probe, ProbeEvidence};
 
-/// Loads that start together do so this much later, and this much for each connection, so that all are open by then.
-const TOGETHER_AFTER: Duration = Duration::from_millis(300);
-const TOGETHER_AFTER_EACH: Duration = Duration::from_millis(5);
 /// How long each address of a server may take to be reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often the depth of the queue is read: a twentieth of a second against limits of seconds.
@@ -278,10 +275,8 @@ impl Stage<'_> {
         observer: &mut dyn PlanObserver,
     ) -> Result<Played, PlanError> {
         let in_flight = self.scene.in_flight_mark.map(|mark| Arc::new(InFlight::with_mark(mark)));
-        let connections: u32 = self.scene.loads.iter().map(|load| load.workload.connections).sum();
-        let together = self.scene.loads.len() > 1;
-        let opening = TOGETHER_AFTER + TOGETHER_AFTER_EACH * connections;
-        let start_at = together.then(|| unix_now_ns() + opening.as_nanos() as u64);
+        let mut places = Muster::of(self.scene.loads.len()).into_iter();
+        let first_place = places.next();
         let (begin, begun) = mpsc::channel();
         let (watch_over, watched) = mpsc::channel::<()>();
         let (loads_over, waiting) = mpsc::channel::<()>();
@@ -293,14 +288,15 @@ impl Stage<'_> {
             let knocking = scope.spawn(move || probe::knock(&self.scene.probes, self.host, &gone));
             let others: Vec<_> = others
                 .iter()
-                .map(|load| {
+                .zip(places)
+                .map(|(load, place)| {
                     let in_flight = in_flight.clone();
-                    scope.spawn(move || self.offer(load, start_at, in_flight, &mut ()))
+                    scope.spawn(move || self.offer(load, Some(place), in_flight, &mut ()))
                 })
                 .collect();
             let ramp = first.workload.ramp;
             let mut announcer = Announcer { observer, begin: Some(begin), ramp };
-            let first = self.offer(first, start_at, in_flight.clone(), &mut announcer);
+            let first = self.offer(first, first_place, in_flight.clone(), &mut announcer);
             drop(announcer);
             let others: Vec<_> = others.into_iter().map(joined).collect();
             drop((loads_over, watch_over));
@@ -323,7 +319,7 @@ impl Stage<'_> {
     fn offer(
         &self,
         load: &Load,
-        start_at_unix_ns: Option<u64>,
+        together: Option<Arc<Place>>,
         in_flight: Option<Arc<InFlight>>,
         observer: &mut dyn Observer,
     ) -> Result<NamedRun, PlanError> {
@@ -335,7 +331,7 @@ impl Stage<'_> {
             priority: load.priority,
             access: self.host.access(),
             calibration: self.venue.calibration.clone(),
-            start_at_unix_ns,
+            together: together.filter(|_| self.scene.loads.len() > 1),
             via: self.ways.via(load.route),
             in_flight,
             server_pid_now: self.host.pid_now(),

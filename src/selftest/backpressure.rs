@@ -43,7 +43,7 @@ pub(super) const PROOF: Proof = Proof {
                 by("lost").measuring("100"),
                 follows("refusals_told", "what is kept gets no word"),
             ]),
-            Planted::server("stalls-when-full", &["--fault=stall=1500ms,at=1700ms"])
+            Planted::server("stalls-when-full", &["--fault=stall=1500ms,at=1400ms"])
                 .with(&[("backpressure.answer_timeout", "5s")])
                 .fails(&[by("overflow"), may("high_priority_first", "nothing overtakes in a stall")]),
         ],

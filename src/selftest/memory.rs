@@ -7,6 +7,8 @@ pub(super) const PROOF: Proof = Proof {
     case: "memory",
     settings: &[
         ("memory.fill_messages", "2000"),
+        // Ten readings after the warm-up, for a slope.
+        ("memory.duration", "3500ms"),
         ("memory.idle", "300ms"),
         ("load.ramp", "0"),
         ("load.answer_timeout", "2s"),

@@ -61,7 +61,7 @@ pub(super) const PROOF: Proof = Proof {
             .fails(&[by("cut").measuring("3").naming(&["3 at baseline"])]),
             // What is lost never comes back, however long one waits, and the next phase finds nobody.
             Planted::server("accepts-nobody-after-a-loss", &["--fault=deaf-after-loss=60s"])
-                .with(&[("recovery.limits.recovery_within", "3s")])
+                .with(&[("recovery.limits.recovery_within", "1500ms")])
                 .fails(&[
                     by("recovery@drops"),
                     by("missing_phases").naming(&["the server was there, and then it was not"]),

@@ -304,7 +304,8 @@ fn a_restart_command_that_does_not_start_it_again_is_named() {
     let args = ["test", "delivery", "--profile", "smoke", "--target", &server.url];
     let mut test = floodline(args.iter().chain(&["--restart-command", "exit 7"]));
     test.envs([("FLOODLINE_DELIVERY_MESSAGES", "200"), ("FLOODLINE_DELIVERY_KILL_PERIOD", "500ms")]);
-    test.env("FLOODLINE_DELIVERY_KILLS", "1");
+    // The answers that the silence before the kill swallowed never come.
+    test.envs([("FLOODLINE_DELIVERY_KILLS", "1"), ("FLOODLINE_LOAD_ANSWER_TIMEOUT", "1s")]);
     Running::start(test).wait().expect(2).says(&["--restart-command `exit 7`", "7"]);
     run(["test", "delivery", "--restart-command", "true"]).expect(2).says(&["--restart-command", "--target"]);
 }

@@ -55,6 +55,8 @@ fn memory_of(server: &TestServer) -> (Value, Vec<String>) {
     let args = ["test", "memory", "--profile", "smoke", "--target", &server.url, "--dialect", "echo"];
     let mut command = floodline(args.into_iter().chain(["--json", "-"]));
     command.envs([("FLOODLINE_MEMORY_RATE", "200"), ("FLOODLINE_MEMORY_CONNECTIONS", "4")]);
+    // A second of filling at that rate, where the profile's number would take 50.
+    command.env("FLOODLINE_MEMORY_FILL_MESSAGES", "200");
     let test = Running::start(command).wait().expect(0).json();
     let skipped = verdicts(&test["cases"][0]).into_iter().filter(|(_, verdict)| verdict == "skipped");
     (test.clone(), skipped.map(|(name, _)| name).collect())

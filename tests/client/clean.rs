@@ -106,7 +106,7 @@ fn a_closed_loop_keeps_its_window_full_and_no_fuller() {
                 connections: 1,
                 payload_bytes: 64,
                 duration: Duration::from_millis(200),
-                answer_timeout: Duration::from_secs(3),
+                answer_timeout: Duration::from_secs(1),
                 ..Workload::default()
             };
             let counts = offer(workload.clone(), &peer.target()).messages.counts;

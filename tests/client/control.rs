@@ -321,6 +321,7 @@ fn shards_at_the_same_time_add_up_to_one_load() {
             access: Access::default(),
             workers: Some(1),
             start_at_unix_ns: Some(soon.as_nanos() as u64),
+            together: None,
             via: None,
             in_flight: None,
             server_pid_now: None,

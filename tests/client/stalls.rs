@@ -142,6 +142,7 @@ fn dropped_answers_take_the_percentiles_above_them_away() {
             access: Access::default(),
             workers: Some(1),
             start_at_unix_ns: None,
+            together: None,
             via: None,
             in_flight: None,
             server_pid_now: None,
