@@ -237,8 +237,11 @@ fn the_own_server_speaks_tls_and_its_handshake_is_measured_apart() {
             assert_eq!(connections[part]["count"], 4, "{part}: {connections}");
         }
         let mean = |part: &str| connections[part]["mean"].as_f64().unwrap();
-        let parts = mean("connect_us") + mean("tls_us") + mean("upgrade_us");
-        assert!(mean("tls_us") > 0.0 && (parts - mean("setup_us")).abs() <= 0.01 * parts, "{connections}");
+        let parts = ["connect_us", "tls_us", "upgrade_us"].map(mean);
+        // Each is a part of the whole and no part of another; what the whole has beyond them, the dialect's opening, is
+        // as long as the machine makes it. Either mean is that of a histogram of three digits, right to a thousandth.
+        assert!(parts.iter().all(|&part| part > 0.0), "{connections}");
+        assert!(parts.iter().sum::<f64>() <= 1.002 * mean("setup_us"), "{connections}");
         assert!(errors.contains(" TLS + "), "{errors}");
     }
 }
