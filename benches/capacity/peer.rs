@@ -100,9 +100,9 @@ impl OneCore {
     }
 }
 
-/// What either side runs on.
+/// What either side runs on: without a timer, for which the runtime would read the clock whenever it wakes.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_io().build()
 }
 
 /// Writes where it listens, and has every connection served until the process is killed.
