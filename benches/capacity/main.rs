@@ -1,31 +1,24 @@
-//! What both sides do together, line by line as in `docs/performance.md`, beside a floor: a bare TCP echo of as many bytes
-//! in batches of the same size, through tokio, which encodes, checks and counts nothing; where a rate is offered, only the
-//! wakes by the pacer's timer.
+//! What both sides do together, line by line as in `docs/performance.md`, beside what the machine does without the checks.
+//! In closed loops that are two floors of as many bytes, in batches of the same size, through tokio: a bare TCP echo
+//! (`echo`), and frames that are built once and sent again and again (`frames`). Where a rate is offered it is only the
+//! wakes by the pacer's timer (`wakes`).
 //!
 //! `cargo bench --bench capacity` takes each line once, for a second; `-- LINE…` only those. The figures of the page are the
 //! medians of five times three seconds of the release build: `cargo build --release`, then
 //! `CAPACITY_SIZE=full CAPACITY_EXECUTABLE=target/release/floodline cargo bench --bench capacity`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::io::Write;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use floodline::pacer::Sleeper;
-use floodline::record::LatencyHistogram;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
 
-/// The bytes of a request and its answer with 64 bytes of content, frames included, halved: what an echo of as many bytes
-/// sends and gets back.
-const ECHO_BYTES: usize = 190;
-const READ_BYTES: usize = 64 * 1024;
-/// Turns this program into the echo server of the floor.
-const ECHO_SERVER: &str = "--echo-server";
+mod echo;
+mod frames;
+mod peer;
 
 /// One line of the page.
 struct Line {
@@ -40,8 +33,8 @@ struct Line {
 #[derive(Clone, Copy)]
 enum Floor {
     None,
-    /// A bare echo of so many connections and with this window.
-    Echo {
+    /// A bare echo, and prebuilt frames, of so many connections and with this window.
+    Closed {
         connections: usize,
         window: usize,
     },
@@ -118,7 +111,7 @@ const LINES: &[Line] = &[
 ];
 
 const fn closed(name: &'static str, arguments: &'static str, connections: usize, window: usize) -> Line {
-    Line { name, arguments, floor: Floor::Echo { connections, window }, figures: CLOSED }
+    Line { name, arguments, floor: Floor::Closed { connections, window }, figures: CLOSED }
 }
 
 const fn open(name: &'static str, arguments: &'static str, floor: Floor) -> Line {
@@ -134,7 +127,8 @@ struct Size {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
-        Some(ECHO_SERVER) => serve_echo(),
+        Some(echo::SERVER) => echo::serve(),
+        Some(frames::SERVER) => frames::serve(),
         _ => measure(&arguments),
     };
     match done {
@@ -172,7 +166,7 @@ fn wanted(arguments: &[String]) -> Vec<&str> {
 
 fn measure_line(line: &Line, size: &Size) -> anyhow::Result<String> {
     let mut values: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    let mut floors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut floors: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for _ in 0..size.repeats {
         let run = load(line, size.duration)?;
         for (place, Figure(_, read, _)) in line.figures.iter().enumerate() {
@@ -180,13 +174,16 @@ fn measure_line(line: &Line, size: &Size) -> anyhow::Result<String> {
         }
         match line.floor {
             Floor::None => {}
-            Floor::Echo { connections, window } => {
-                let (rate, p50_us) = echo(connections, window, size.duration)?;
-                floors.entry("round trips/s").or_default().push(rate);
-                floors.entry("p50 us").or_default().push(p50_us);
+            Floor::Closed { connections, window } => {
+                let (rate, p50_us) = echo::measure(connections, window, size.duration)?;
+                floors.entry(("round trips/s", "echo")).or_default().push(rate);
+                floors.entry(("p50 us", "echo")).or_default().push(p50_us);
+                let rate = frames::measure(connections, window, size.duration)?;
+                floors.entry(("round trips/s", "frames")).or_default().push(rate);
             }
             Floor::Wakes { per_second } => {
-                floors.entry("client cores").or_default().extend(wake(per_second, size.duration)?);
+                let cores = wake(per_second, size.duration)?;
+                floors.entry(("client cores", "wakes")).or_default().extend(cores);
             }
         }
     }
@@ -197,8 +194,10 @@ fn measure_line(line: &Line, size: &Size) -> anyhow::Result<String> {
             continue;
         };
         text += &format!("  {name:<26} {:>12}  [{} to {}]", shown(median), shown(low), shown(high));
-        if let Some((_, floor, _)) = floors.get_mut(name).and_then(|floors| spread(floors)) {
-            text += &format!("  floor {}, ratio {:.2}", shown(floor), median / floor);
+        for ((_, floor), values) in floors.iter_mut().filter(|((figure, _), _)| figure == name) {
+            if let Some((_, value, _)) = spread(values) {
+                text += &format!("  floor {floor} {}, ratio {:.2}", shown(value), median / value);
+            }
         }
         if !target.is_empty() {
             text += &format!("  target {target}");
@@ -282,98 +281,4 @@ fn thread_cpu() -> Option<Duration> {
 #[cfg(not(target_os = "linux"))]
 fn thread_cpu() -> Option<Duration> {
     None
-}
-
-/// What a bare echo does: echoes a second, and the median of a round trip in microseconds.
-fn echo(connections: usize, window: usize, duration: Duration) -> anyhow::Result<(f64, f64)> {
-    let mut server = EchoServer::start()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ends = Instant::now() + duration;
-    let begun = Instant::now();
-    let mut echoes = 0;
-    let mut round_trips = LatencyHistogram::default();
-    let address = server.address;
-    LocalSet::new().block_on(&runtime, async {
-        let tasks: Vec<_> = (0..connections)
-            .map(|_| tokio::task::spawn_local(ask_for_echoes(address, window, ends)))
-            .collect();
-        for task in tasks {
-            let (some, histogram) = task.await??;
-            echoes += some;
-            round_trips.add(&histogram);
-        }
-        anyhow::Ok(())
-    })?;
-    let rate = echoes as f64 / begun.elapsed().as_secs_f64();
-    server.child.kill()?;
-    server.child.wait()?;
-    let p50_ns = round_trips.quantile(0.5, 0).unwrap_or_default();
-    Ok((rate, p50_ns as f64 / 1e3))
-}
-
-/// Keeps `window` messages under way until `ends`: whatever has come back is sent again in one write.
-async fn ask_for_echoes(
-    address: SocketAddr,
-    window: usize,
-    ends: Instant,
-) -> anyhow::Result<(u64, LatencyHistogram)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let messages = vec![b'x'; window * ECHO_BYTES];
-    let mut input = vec![0; READ_BYTES.min(window * ECHO_BYTES)];
-    let (mut echoes, mut part, mut round_trips) = (0, 0, LatencyHistogram::default());
-    let mut sent = Instant::now();
-    stream.write_all(&messages).await?;
-    while sent < ends {
-        let some = stream.read(&mut input).await?;
-        if some == 0 {
-            bail!("the echo server hung up");
-        }
-        part += some;
-        let whole = part / ECHO_BYTES;
-        part %= ECHO_BYTES;
-        echoes += whole as u64;
-        if whole > 0 {
-            let now = Instant::now();
-            round_trips.record((now - sent).as_nanos() as u64);
-            sent = now;
-            stream.write_all(messages.get(..whole * ECHO_BYTES).unwrap_or_default()).await?;
-        }
-    }
-    Ok((echoes, round_trips))
-}
-
-struct EchoServer {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl EchoServer {
-    /// In a process of its own, as the mock server is.
-    fn start() -> anyhow::Result<Self> {
-        let mut child =
-            Command::new(std::env::current_exe()?).arg(ECHO_SERVER).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-        Ok(Self { child, address: line.trim().parse()? })
-    }
-}
-
-fn serve_echo() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let listener = TcpListener::from_std(floodline::server::listen(([127, 0, 0, 1], 0).into(), None)?)?;
-        writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
-        loop {
-            let (mut stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::task::spawn_local(async move {
-                let mut bytes = vec![0; READ_BYTES];
-                while let Ok(some) = stream.read(&mut bytes).await
-                    && some > 0
-                    && stream.write_all(bytes.get(..some).unwrap_or_default()).await.is_ok()
-                {}
-            });
-        }
-    })
 }
