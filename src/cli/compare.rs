@@ -201,10 +201,15 @@ fn noise(
     let noise = noise_of(&same, plan.signature(a), generator.clone(), unix_now_ns());
     let limit = Limits::default().foreign_cpu_cores;
     let disturbed = noise.foreign_cpu_cores.filter(|&foreign| foreign > limit);
+    let slow = same.slow_pairs().iter().any(|pairs| !pairs.left_out);
     let note = match (disturbed, &cache) {
         (Some(foreign), _) => format!(
             "what A and A differ by was measured while other processes took {foreign:.2} cores, and is not kept"
         ),
+        (None, _) if slow => {
+            "what A and A differ by was measured while the machine was slow in many pairs, and is not kept"
+                .to_owned()
+        }
         (None, None) => "what A and A differ by is not kept: the environment names no directory".to_owned(),
         (None, Some(cache)) => {
             cache.keep(&noise).map_err(Failure::usage)?;

@@ -87,7 +87,8 @@ fn slow(SlowPairs { load, slow, of, left_out }: SlowPairs) -> String {
         );
     }
     format!(
-        "{load}: the machine was slow in {slow} of {of} pairs, too many to leave out: measure again in a calmer hour"
+        "{load}: the machine was slow in {slow} of {of} pairs, and without them too few are left: measure more pairs, \
+         or in a calmer hour"
     )
 }
 
@@ -211,7 +212,7 @@ pub(crate) mod tests {
         );
         assert!(
             slow(SlowPairs { slow: 6, left_out: false, ..pairs })
-                .contains("6 of 15 pairs, too many to leave out")
+                .contains("6 of 15 pairs, and without them too few are left")
         );
     }
 }

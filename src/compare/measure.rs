@@ -44,7 +44,7 @@ pub enum Place {
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct ComparePlan {
-    /// Which loads each is offered in each turn; the paced one first, so that it finds a fresh server.
+    /// Which loads each is offered in each turn; the paced one first, so that its first round finds a fresh server.
     pub loads: Vec<LoadKind>,
     /// Of the paced load.
     pub rate: Rate,
@@ -132,8 +132,11 @@ pub fn measure(
         planned: Duration::ZERO,
         again: Duration::ZERO,
     };
-    // The first pair pays for pages and caches that all others find warm.
+    // The first pair pays for pages and caches that all others find warm: nothing of it counts, what it saw of the machine
+    // neither, and nothing of it is offered again.
     bench.pair([a, b], stop, observer)?;
+    bench.paces.clear();
+    bench.planned = Duration::ZERO;
     let mut pairs = Vec::new();
     for pair in 0..plan.pairs {
         let a_first = pair.is_multiple_of(2);

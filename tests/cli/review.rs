@@ -19,7 +19,7 @@ fn build_with(fault: &str, name: &str) -> PathBuf {
 }
 
 /// A comparison that is as short as can be, with what is known of the machine in a directory of its own. Under a paced load
-/// it takes a third of the time that it takes under closed ones, of which there are five to a turn.
+/// it takes a third of the time that it takes under closed ones, of which there are three to nine a pair.
 fn compare(cache: &Path, case: &str, a: &str, b: &str, more: &[&str]) -> Finished {
     let small = ["--pairs", "10", "--case", case, "--duration", "200ms", "--connections", "4"];
     let mut command = floodline(["compare", a, b].into_iter().chain(small).chain(more.iter().copied()));
