@@ -1,7 +1,7 @@
 //! What a message costs on its way, part by part, without the system.
 //!
 //! `cargo bench --bench hot_path`. `docs/performance.md` adds the parts up, beside what the whole takes
-//! (`benches/capacity.rs`).
+//! (`benches/capacity/`).
 
 #![allow(missing_docs, reason = "Criterion's macros make public functions")]
 

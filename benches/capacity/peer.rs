@@ -33,7 +33,12 @@ impl Peer {
         let mut output = BufReader::new(child.stdout.take().context("no output")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
-        Ok(Self { child, output, address: line.trim().parse()?, _one_core: one_core })
+        let address = line.trim().parse();
+        // From here on the child ends with this, whatever its address.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut peer = Self { child, output, address: nowhere, _one_core: one_core };
+        peer.address = address?;
+        Ok(peer)
     }
 
     /// So many connections, all of them open.
