@@ -5,6 +5,7 @@
 //! depends on how long a run lasts, never on how many messages it sends.
 
 mod latency;
+mod seconds;
 
 pub use latency::LatencyHistogram;
 
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde::{Deserialize, Serialize};
+
+use self::seconds::Seconds;
 
 /// The largest latency that is told apart: an hour. What is longer counts as an hour and is counted as saturated.
 pub const HIGHEST_NS: u64 = 3_600_000_000_000;
@@ -245,7 +248,7 @@ pub struct Collector {
     open: BTreeMap<u64, Box<Window>>,
     /// The totals of the run.
     total: Window,
-    summaries: Vec<WindowSummary>,
+    summaries: Seconds,
     turn: usize,
 }
 
@@ -268,7 +271,10 @@ impl Collector {
             });
         }
         let total = Window::default();
-        (Self { full, recycle, open: BTreeMap::new(), total, summaries: Vec::new(), turn: 0 }, recorders)
+        (
+            Self { full, recycle, open: BTreeMap::new(), total, summaries: Seconds::default(), turn: 0 },
+            recorders,
+        )
     }
 
     /// Takes in what the workers have handed over so far. Windows that end before `settled_s` can have no more
@@ -288,14 +294,14 @@ impl Collector {
     /// The latest second that has been summarised.
     #[must_use]
     pub fn latest(&self) -> Option<&WindowSummary> {
-        self.summaries.last()
+        self.summaries.latest()
     }
 
     /// After all recorders have finished: the totals, and a summary a second in order of time.
     #[must_use]
     pub fn finish(mut self) -> (Window, Vec<WindowSummary>) {
         self.collect(u64::MAX);
-        (self.total, self.summaries)
+        (self.total, self.summaries.into_vec())
     }
 
     fn absorb(&mut self, window: Box<Window>) {
@@ -312,18 +318,13 @@ impl Collector {
 
     fn summarise(&mut self, window: Box<Window>) {
         self.total.add(&window);
-        let summary = WindowSummary::of(&window);
         // A worker that was suspended may hand over a second that was already summed up: correct its counts.
-        match self.summaries.binary_search_by_key(&summary.t_s, |known| known.t_s) {
-            Ok(at) => {
-                let known = &mut self.summaries[at];
-                known.sent += summary.sent;
-                known.answered += summary.answered;
-                known.refused += summary.refused;
-                known.blocked += summary.blocked;
-            }
-            Err(at) => self.summaries.insert(at, summary),
-        }
+        self.summaries.put(WindowSummary::of(&window), |known, late| {
+            known.sent += late.sent;
+            known.answered += late.answered;
+            known.refused += late.refused;
+            known.blocked += late.blocked;
+        });
         self.give_back(window);
     }
 
