@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::conductor::Progress;
 use super::shared::nanos;
 use super::summary::Summed;
-use super::worker::{Progress, Start, WorkerReport};
+use super::worker::{Start, WorkerReport};
 use super::{ClientError, LoadMeasurement, LoadProgress, Observer};
 use crate::clock::Clock;
 use crate::record::Collector;

@@ -6,6 +6,7 @@
 
 mod access;
 mod account;
+mod conductor;
 mod connect;
 mod connection;
 mod course;
@@ -51,10 +52,11 @@ use crate::result::{
 };
 use crate::workload::Workload;
 
+use conductor::Control;
 use course::{Course, Run};
 use report::count_reason;
 use shared::nanos;
-use worker::{Control, Opened, Plan, SetupTimes, Start, WorkerReport};
+use worker::{Opened, Plan, SetupTimes, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);
@@ -217,8 +219,8 @@ where
         self
     }
 
-    /// Starts the load when all loads of this process that are to start with it have opened their connections; only for
-    /// [`run`](Self::run), as the thread waits.
+    /// Starts the load when all loads of this process that are to start with it have opened their connections. Of
+    /// [`run`](Self::run) only: the thread waits, which in virtual time would be for ever.
     #[must_use]
     pub fn together(mut self, place: Arc<Place>) -> Self {
         self.together = Some(place);
@@ -255,7 +257,7 @@ where
         }
         drop((opened_sender, report_sender));
         let opened: Vec<Opened> = opened.iter().collect_exactly(shares.len(), &reports)?;
-        let (mut course, starts) = self.begin(run, opened, stop, observer)?;
+        let (mut course, starts) = self.begin(run, opened, self.together.as_deref(), stop, observer)?;
         for (sender, start) in to_start.into_iter().zip(starts) {
             // A worker that is gone shows as a missing report.
             let _ = sender.send(start);
@@ -297,7 +299,7 @@ where
             shares.map(|connections| self.plan(&run, connections, || Ok(Sleeper::coarse()), stop)).collect();
         let opened = join_all(plans.iter_mut().map(Plan::open)).await;
         let (ready, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
-        let (mut course, starts) = self.begin(run, opened, stop, observer)?;
+        let (mut course, starts) = self.begin(run, opened, None, stop, observer)?;
         let workers = plans.iter_mut().zip(ready).zip(starts);
         let mut loads: FuturesUnordered<_> =
             workers.map(|((plan, ready), start)| plan.load(ready, start)).collect();
@@ -340,6 +342,7 @@ where
         &'a self,
         run: Run<C>,
         opened: Vec<Opened>,
+        together: Option<&Place>,
         stop: &Stop,
         observer: &'a mut dyn Observer,
     ) -> Result<(Course<'a, C>, Vec<Start>), ClientError> {
@@ -348,8 +351,8 @@ where
         }
         let workers = opened.len();
         let connections = self.connections_opened(opened)?;
-        let together = self.together.as_ref().map(|place| place.ready(stop));
-        let start_ns = self.start_ns(together, &run.clock, run.unix_origin_ns);
+        let together_ns = together.map(|place| place.ready(stop));
+        let start_ns = self.start_ns(together_ns, &run.clock, run.unix_origin_ns);
         Ok(Course::begin(&self.workload, run, start_ns, workers, connections, observer))
     }
 
