@@ -12,7 +12,7 @@ use floodline::calibration::cache::{generator_of, user_directory};
 use floodline::client::Stop;
 use floodline::clock::unix_now_ns;
 use floodline::compare::judge::judge;
-use floodline::compare::measure::{ComparePlan, Contender, Place, measure};
+use floodline::compare::measure::{ComparePlan, Contender, Origin, measure};
 use floodline::compare::noise::{KnownNoise, NoiseCache, noise_of};
 use floodline::compare::turn::{LEAST_PAIRS, LoadKind, Measured};
 use floodline::compare::{CompareError, results};
@@ -201,7 +201,7 @@ fn noise(
     let noise = noise_of(&same, plan.signature(a), generator.clone(), unix_now_ns());
     let limit = Limits::default().foreign_cpu_cores;
     let disturbed = noise.foreign_cpu_cores.filter(|&foreign| foreign > limit);
-    let slow = same.slow_pairs().iter().any(|pairs| !pairs.left_out);
+    let slow = same.slow_pairs().iter().any(|pairs| pairs.left_out < pairs.slow);
     let note = match (disturbed, &cache) {
         (Some(foreign), _) => format!(
             "what A and A differ by was measured while other processes took {foreign:.2} cores, and is not kept"
@@ -261,16 +261,16 @@ fn plan(args: &CompareArgs) -> anyhow::Result<ComparePlan> {
 }
 
 fn contender(name: &str, kind: Kind, pid: Option<u32>) -> anyhow::Result<Contender> {
-    let (place, identity) = match kind {
-        Kind::Url => (Place::At { target: name.parse().context("the URL")?, pid }, name.to_owned()),
+    let (origin, identity) = match kind {
+        Kind::Url => (Origin::At { target: name.parse().context("the URL")?, pid }, name.to_owned()),
         _ if pid.is_some() => bail!("--pids: {name} is an executable, whose process is known"),
         _ => {
             let path = std::path::absolute(name)?;
             let Generator { executable_bytes, executable_crc32, .. } = generator_of(&path)?;
-            (Place::Executable(path), format!("{executable_bytes} B, CRC-32 {executable_crc32:08x}"))
+            (Origin::Executable(path), format!("{executable_bytes} B, CRC-32 {executable_crc32:08x}"))
         }
     };
-    Ok(Contender { name: name.to_owned(), identity, place })
+    Ok(Contender { name: name.to_owned(), identity, origin })
 }
 
 fn failure(error: CompareError) -> Failure {

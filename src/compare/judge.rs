@@ -3,7 +3,7 @@
 use super::CompareError;
 use super::measure::ComparePlan;
 use super::noise::LEAST_THRESHOLD;
-use super::turn::{Measured, PairedFigure, SlowPairs, higher_is_better};
+use super::turn::{LEAST_PAIRS, Measured, PairedFigure, SlowPairs, higher_is_better};
 use crate::analysis::Bootstrap;
 use crate::analysis::paired::{holm, paired_ratio};
 use crate::environment::Environment;
@@ -61,6 +61,7 @@ pub fn judge(
         a,
         b,
         pairs: plan.pairs,
+        order: measured.order().to_owned(),
         workloads: measured.workloads(),
         metrics,
         noise,
@@ -81,14 +82,14 @@ fn notes(measured: &Measured) -> Vec<String> {
 
 fn slow(SlowPairs { load, slow, of, left_out }: SlowPairs) -> String {
     let load = load.name();
-    if left_out {
+    if left_out == slow {
         return format!(
             "{load}: {slow} of {of} pairs are left out, because the machine was slow around them"
         );
     }
     format!(
-        "{load}: the machine was slow in {slow} of {of} pairs, and without them too few are left: measure more pairs, \
-         or in a calmer hour"
+        "{load}: the machine was slow in {slow} of {of} pairs, and only the {left_out} slowest are left out, as {LEAST_PAIRS} \
+         are needed: measure more pairs, or in a calmer hour"
     )
 }
 
@@ -205,14 +206,14 @@ pub(crate) mod tests {
 
     #[test]
     fn where_the_machine_was_slow_is_said_and_whether_that_is_left_out() {
-        let pairs = SlowPairs { load: LoadKind::Closed, slow: 4, of: 15, left_out: true };
+        let pairs = SlowPairs { load: LoadKind::Closed, slow: 4, of: 15, left_out: 4 };
         assert_eq!(
             slow(pairs),
             "closed: 4 of 15 pairs are left out, because the machine was slow around them"
         );
         assert!(
-            slow(SlowPairs { slow: 6, left_out: false, ..pairs })
-                .contains("6 of 15 pairs, and without them too few are left")
+            slow(SlowPairs { slow: 6, left_out: 5, ..pairs })
+                .contains("in 6 of 15 pairs, and only the 5 slowest are left out, as 10 are needed")
         );
     }
 }

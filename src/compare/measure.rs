@@ -5,10 +5,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::CompareError;
+use super::order::{Order, drawn};
 use super::pin::Halves;
 use super::reference::{Pace, Reference, calmest, usual};
 use super::turn::{LoadKind, Measured, Turn, is_slow, memory};
 use crate::client::{Access, Observer, Stop, default_workers};
+use crate::clock::unix_now_ns;
 use crate::dialect::DialectKind;
 use crate::result::LoadTestResults;
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, ServerProcessError, run_load};
@@ -23,13 +25,13 @@ pub struct Contender {
     pub name: String,
     /// What makes it another one: the content of an executable, or a URL.
     pub identity: String,
-    /// Where it is.
-    pub place: Place,
+    /// Where its server comes from.
+    pub origin: Origin,
 }
 
-/// Where a contender is.
+/// Where a contender's server comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Place {
+pub enum Origin {
     /// A build of this crate: `serve` starts its server.
     Executable(PathBuf),
     /// A server that is there.
@@ -111,8 +113,8 @@ impl ComparePlan {
 /// Connections that a server allows beyond those of the load, which may not be gone yet when others come.
 const SPARE_CONNECTIONS: u32 = 64;
 
-/// Measures both in turn, A B, B A, A B …, pair by pair and load by load: what slows the machine for minutes, or for a
-/// second, falls on both alike.
+/// Measures both in turn, pair by pair and load by load, which of them first drawn by lot: what slows the machine for minutes,
+/// for a second, or every few seconds, falls on both alike.
 ///
 /// # Errors
 /// Where a load cannot be offered to one of them, or `stop` came first.
@@ -137,13 +139,18 @@ pub fn measure(
     bench.pair([a, b], stop, observer)?;
     bench.paces.clear();
     bench.planned = Duration::ZERO;
+    let order = drawn(plan.pairs, unix_now_ns());
     let mut pairs = Vec::new();
-    for pair in 0..plan.pairs {
-        let a_first = pair.is_multiple_of(2);
-        let [first, second] = bench.pair(if a_first { [a, b] } else { [b, a] }, stop, observer)?;
-        pairs.push(if a_first { (first, second) } else { (second, first) });
+    for order in &order {
+        pairs.push(match order {
+            Order::Ab => bench.pair([a, b], stop, observer)?.into(),
+            Order::Ba => {
+                let [b, a] = bench.pair([b, a], stop, observer)?;
+                (a, b)
+            }
+        });
     }
-    Ok(Measured::of(pairs, usual(&bench.paces)))
+    Ok(Measured::of(pairs, usual(&bench.paces)).in_order(&order))
 }
 
 /// What all turns have in common.
@@ -255,14 +262,14 @@ impl Bench<'_> {
 
     /// Starts a contender's server, where it is an executable.
     fn serve(&self, contender: &Contender) -> Result<Served, CompareError> {
-        match &contender.place {
-            Place::Executable(executable) => {
+        match &contender.origin {
+            Origin::Executable(executable) => {
                 let named = |source| CompareError::Server { name: contender.name.clone(), source };
                 let server = self.start(executable).map_err(named)?;
                 let (target, pid) = (server.target().clone(), Some(server.pid()));
                 Ok(Served { _process: Some(server), target, pid })
             }
-            Place::At { target, pid } => Ok(Served { _process: None, target: target.clone(), pid: *pid }),
+            Origin::At { target, pid } => Ok(Served { _process: None, target: target.clone(), pid: *pid }),
         }
     }
 
@@ -277,7 +284,7 @@ impl Bench<'_> {
     ) -> Result<LoadTestResults, CompareError> {
         let plan = self.plan;
         let name = || contender.name.clone();
-        if let (Place::Executable(executable), true) = (&contender.place, plan.own_client) {
+        if let (Origin::Executable(executable), true) = (&contender.origin, plan.own_client) {
             let run = by_own_client(plan, executable, load, (target, pid), self.workers);
             return run.map_err(|cause| CompareError::OwnClient { name: name(), cause });
         }

@@ -8,6 +8,7 @@
 pub mod judge;
 pub mod measure;
 pub mod noise;
+mod order;
 mod pin;
 pub mod reference;
 pub mod results;

@@ -75,6 +75,7 @@ pub fn compare(
         a: side(a_name, common.iter().map(|load| load.1)),
         b: side(b_name, common.iter().map(|load| load.2)),
         pairs: 0,
+        order: String::new(),
         workloads: Vec::new(),
         metrics,
         noise: None,

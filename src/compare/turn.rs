@@ -1,5 +1,6 @@
 //! What a turn of either measured, and what becomes of all turns.
 
+use super::order::Order;
 use super::reference::Pace;
 use crate::result::compare::Side;
 use crate::result::{LoadTestResults, WorkloadSummary};
@@ -134,8 +135,10 @@ impl Turn {
         self.foreign.is_some_and(|(cpu_s, span_s)| cpu_s > DISTURBED_CORES * span_s)
     }
 
-    fn is_slow(&self, load: LoadKind, usual: Pace) -> bool {
-        self.paces.iter().any(|(of, pace)| *of == load && is_slow(*pace, usual))
+    /// How much slower than usual the machine was around a load, as a share.
+    fn slowness(&self, load: LoadKind, usual: Pace) -> f64 {
+        let around = self.paces.iter().filter(|(of, _)| *of == load);
+        around.map(|(_, pace)| pace.beyond(usual)).fold(0.0, f64::max)
     }
 }
 
@@ -169,6 +172,8 @@ pub struct Measured {
     pub left_out: Vec<(Turn, Turn)>,
     /// How fast the machine usually was.
     usual: Pace,
+    /// Which of the two came first in each pair.
+    order: String,
 }
 
 /// In how many pairs the machine was slow around a load.
@@ -180,8 +185,8 @@ pub struct SlowPairs {
     pub slow: usize,
     /// Of so many.
     pub of: usize,
-    /// Whether they are left out: not where too few others would be left.
-    pub left_out: bool,
+    /// Of which so many are left out, the slowest: not more than leave [`LEAST_PAIRS`].
+    pub left_out: usize,
 }
 
 impl Measured {
@@ -191,9 +196,21 @@ impl Measured {
         let (disturbed, calm): (Vec<_>, Vec<_>) =
             pairs.iter().cloned().partition(|(a, b)| a.is_disturbed() || b.is_disturbed());
         if calm.len() < LEAST_PAIRS as usize {
-            return Self { pairs, left_out: Vec::new(), usual };
+            return Self { pairs, left_out: Vec::new(), usual, order: String::new() };
         }
-        Self { pairs: calm, left_out: disturbed, usual }
+        Self { pairs: calm, left_out: disturbed, usual, order: String::new() }
+    }
+
+    /// The same, with which of the two came first in each pair.
+    pub(super) fn in_order(self, order: &[Order]) -> Self {
+        let order: Vec<&str> = order.iter().map(|order| order.as_str()).collect();
+        Self { order: order.join(" "), ..self }
+    }
+
+    /// Which of the two came first in each pair.
+    #[must_use]
+    pub fn order(&self) -> &str {
+        &self.order
     }
 
     /// What A or B, of this name, came to.
@@ -222,30 +239,38 @@ impl Measured {
     #[must_use]
     pub fn slow_pairs(&self) -> Vec<SlowPairs> {
         let of_load = |load| {
-            let slow = self.pairs.iter().filter(|pair| self.is_slow(pair, load)).count();
+            let slow = self.slowest(load).len();
             let of = self.pairs.len();
-            SlowPairs { load, slow, of, left_out: of - slow >= LEAST_PAIRS as usize }
+            SlowPairs { load, slow, of, left_out: slow.min(of.saturating_sub(LEAST_PAIRS as usize)) }
         };
         LoadKind::ALL.into_iter().map(of_load).filter(|pairs| pairs.slow > 0).collect()
     }
 
-    fn is_slow(&self, (a, b): &(Turn, Turn), load: LoadKind) -> bool {
-        a.is_slow(load, self.usual) || b.is_slow(load, self.usual)
+    /// The pairs in which the machine was slow around a load, the slowest first.
+    fn slowest(&self, load: LoadKind) -> Vec<usize> {
+        let slowness = |(a, b): &(Turn, Turn)| a.slowness(load, self.usual).max(b.slowness(load, self.usual));
+        let all = self.pairs.iter().map(slowness).enumerate();
+        let mut slow: Vec<(usize, f64)> = all.filter(|(_, slowness)| *slowness > SLOW).collect();
+        slow.sort_by(|a, b| b.1.total_cmp(&a.1));
+        slow.into_iter().map(|(index, _)| index).collect()
     }
 
-    /// The values of each figure, pair by pair: without the pairs in which the machine was slow around its load, while there
-    /// are enough others. A pair without one of the two is left out, and so is a figure without two pairs.
+    /// The values of each figure, pair by pair: without those around whose load the machine was slow, the slowest first, while
+    /// there are enough others. A pair without one of the two is left out, and so is a figure without two pairs.
     #[must_use]
     pub fn values(&self) -> Vec<PairedFigure> {
         let Some((first, _)) = self.pairs.first() else { return Vec::new() };
-        let slow = self.slow_pairs();
-        let left_out =
-            |load, pair| slow.iter().any(|of| of.load == load && of.left_out) && self.is_slow(pair, load);
+        let slow: Vec<(LoadKind, Vec<usize>)> = self
+            .slow_pairs()
+            .into_iter()
+            .map(|SlowPairs { load, left_out, .. }| (load, self.slowest(load)[..left_out].to_vec()))
+            .collect();
+        let left_out = |load, pair| slow.iter().any(|(of, pairs)| *of == load && pairs.contains(&pair));
         let figure = |index: usize| {
             let Figure { load, metric, .. } = first.figures[index];
             let both = |(a, b): &(Turn, Turn)| a.figures[index].value.zip(b.figures[index].value);
-            let used = self.pairs.iter().filter(|pair| !left_out(load, pair));
-            PairedFigure { load, metric, pairs: used.filter_map(both).collect() }
+            let used = self.pairs.iter().enumerate().filter(|(pair, _)| !left_out(load, *pair));
+            PairedFigure { load, metric, pairs: used.filter_map(|(_, pair)| both(pair)).collect() }
         };
         (0..first.figures.len()).map(figure).filter(|figure| figure.pairs.len() > 1).collect()
     }
@@ -291,20 +316,22 @@ mod tests {
             let pace = Pace::of(Duration::from_micros(100), Duration::from_micros(us));
             Turn { paces: vec![(LoadKind::Paced, pace), (LoadKind::Closed, usual)], ..turn(value, 0.0) }
         };
+        // The slow ones come first, the slowest of them last.
         let measured = |slow: u32, of: u32| {
-            let pair = |n: u32| (paced(114, f64::from(n)), paced(if n < slow { 116 } else { 115 }, 1.0));
+            let us = |n: u32| if n < slow { 116 + u64::from(n) } else { 115 };
+            let pair = |n: u32| (paced(114, f64::from(n)), paced(us(n), 1.0));
             Measured::of((0..of).map(pair).collect(), usual)
         };
         let few = measured(3, 13);
-        assert_eq!(few.slow_pairs(), [SlowPairs { load: LoadKind::Paced, slow: 3, of: 13, left_out: true }]);
+        assert_eq!(few.slow_pairs(), [SlowPairs { load: LoadKind::Paced, slow: 3, of: 13, left_out: 3 }]);
         assert_eq!((few.values()[0].pairs.len(), few.values()[0].pairs[0]), (10, (3.0, 1.0)));
         assert_eq!(few.side("a", |pair| &pair.0).due, 130);
         let many = measured(4, 13);
-        assert_eq!(
-            many.slow_pairs(),
-            [SlowPairs { load: LoadKind::Paced, slow: 4, of: 13, left_out: false }]
-        );
-        assert_eq!(many.values()[0].pairs.len(), 13);
+        assert_eq!(many.slow_pairs(), [SlowPairs { load: LoadKind::Paced, slow: 4, of: 13, left_out: 3 }]);
+        assert_eq!((many.values()[0].pairs.len(), many.values()[0].pairs[0]), (10, (0.0, 1.0)));
+        let none = measured(4, 10);
+        assert_eq!(none.slow_pairs(), [SlowPairs { load: LoadKind::Paced, slow: 4, of: 10, left_out: 0 }]);
+        assert_eq!(none.values()[0].pairs.len(), 10);
         assert_eq!(measured(0, 13).slow_pairs(), []);
     }
 }

@@ -134,6 +134,9 @@ pub struct CompareResults {
     pub b: Side,
     /// How many pairs were measured, those that are left out too; 0 for results.
     pub pairs: u32,
+    /// Which of the two came first in each of them, drawn by lot: `AB BA …`; empty for results.
+    #[serde(default)]
+    pub order: String,
     /// The loads of each; empty for results, which name their own.
     pub workloads: Vec<WorkloadSummary>,
     /// The figures.
