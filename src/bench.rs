@@ -435,6 +435,16 @@ impl Suite {
         self.failed.push(format!("{}/{what}: {why}", self.name));
     }
 
+    /// Says what a target gives no value for; the rest of the bench stands.
+    pub(crate) fn leave_out(&self, what: &str, why: &str) {
+        say(&format!("{}/{what}: not measured on this target: {why}", self.name));
+    }
+
+    /// Whether it is another server than our own that is measured.
+    pub(crate) fn is_on_target(&self) -> bool {
+        matches!(self.settings.peer, PeerSetting::At { .. })
+    }
+
     fn venue(&self) -> Venue {
         let peer = match &self.settings.peer {
             PeerSetting::At { target, pid } => Peer::At { target: target.clone(), pid: *pid },
