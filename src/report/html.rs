@@ -126,18 +126,19 @@ fn overview(out: &mut String, cases: &[CaseResults]) {
     );
 }
 
-/// A case that passed, in a line: its messages and the worst of its latencies.
+/// A case that passed, in a line: its messages and the latency of its slowest load.
 fn seen(case: &CaseResults) -> String {
     let due: u64 = case.runs.iter().map(|run| run.run.messages.due).sum();
     let answered: u64 = case.runs.iter().map(|run| run.run.messages.counts.answered).sum();
-    let of = |pick: fn(&LatencyMeasurement) -> Option<f64>| {
-        let each = case.runs.iter().filter_map(|run| run.run.latency_us.as_ref().and_then(pick));
-        each.max_by(f64::total_cmp).map(units::latency_us)
-    };
-    let mut parts = vec![format!("{} of {} messages answered", units::count(answered), units::count(due))];
-    parts.extend(of(|latency| latency.p50).map(|p50| format!("highest P50 {p50}")));
-    parts.extend(of(|latency| latency.p99).map(|p99| format!("highest P99 {p99}")));
-    parts.join(", ")
+    let mut seen = format!("{} of {} messages answered", units::count(answered), units::count(due));
+    if let Some(latency) = super::slowest(case) {
+        let of = |name, value: Option<f64>| {
+            value.map_or_else(|| format!("no {name}"), |us| format!("{name} {}", units::latency_us(us)))
+        };
+        let which = if case.runs.len() > 1 { "slowest load " } else { "" };
+        let _ = write!(seen, ", {which}{}, {}", of("P50", latency.p50), of("P99", latency.p99));
+    }
+    seen
 }
 
 fn badge(verdict: Verdict) -> String {

@@ -20,7 +20,9 @@ pub fn summary(results: &TestResults) -> String {
     if let Some(error) = &results.error {
         let _ = writeln!(out, "A case could not be run: {}\n", escape(error));
     }
-    out.push_str("| case | verdict | answered | highest P50 | highest P99 |\n|---|---|--:|--:|--:|\n");
+    out.push_str(
+        "| case | verdict | answered | P50 of the slowest load | its P99 |\n|---|---|--:|--:|--:|\n",
+    );
     for case in &results.cases {
         let sum = |of: fn(&crate::result::MessageCounts) -> u64| -> u64 {
             case.runs.iter().map(|run| of(&run.run.messages)).sum()
@@ -32,8 +34,8 @@ pub fn summary(results: &TestResults) -> String {
             case.verdict.as_str(),
             units::count(sum(|messages| messages.counts.answered)),
             units::count(sum(|messages| messages.due)),
-            highest(case, |latency| latency.p50),
-            highest(case, |latency| latency.p99),
+            of_slowest(case, |latency| latency.p50),
+            of_slowest(case, |latency| latency.p99),
         );
     }
     for case in &results.cases {
@@ -46,10 +48,8 @@ pub fn summary(results: &TestResults) -> String {
     out
 }
 
-/// The highest of the loads' latencies that have one.
-fn highest(case: &CaseResults, of: fn(&LatencyMeasurement) -> Option<f64>) -> String {
-    let each = case.runs.iter().filter_map(|run| run.run.latency_us.as_ref().and_then(of));
-    each.max_by(f64::total_cmp).map_or_else(|| "–".to_owned(), units::latency_us)
+fn of_slowest(case: &CaseResults, of: fn(&LatencyMeasurement) -> Option<f64>) -> String {
+    super::slowest(case).and_then(of).map_or_else(|| "–".to_owned(), units::latency_us)
 }
 
 fn not_passed(out: &mut String, case: &CaseResults) {
