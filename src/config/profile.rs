@@ -12,7 +12,7 @@ use super::HighVolumeConfig;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// All cases in about a minute and a half: for tests and `cargo bench -- --test`.
+    /// All cases in about two minutes: for tests and `cargo bench -- --test`.
     Smoke,
     /// All cases in about six minutes: what `cargo bench` does.
     #[default]
