@@ -33,10 +33,12 @@ fn metric<'a>(results: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn a_build_that_takes_three_times_the_cpu_is_worse_and_what_is_known_of_the_noise_is_used_again() {
+fn a_build_that_takes_six_times_the_cpu_is_worse_and_what_is_known_of_the_noise_is_used_again() {
     let cache = scratch("compare-cache");
     let ours = env!("CARGO_BIN_EXE_floodline");
-    let slow = build_with("burn-cpu=2", "slow-build");
+    // A server that wastes time answers together what came meanwhile, and so saves some of it, the more the busier the
+    // machine is: far less than six times is seen.
+    let slow = build_with("burn-cpu=5", "slow-build");
     let markdown = scratch("compare.md");
     let more = ["--json", "-", "--markdown", markdown.to_str().unwrap()];
     let finished = compare(&cache, "paced", ours, slow.to_str().unwrap(), &more).expect(1);
