@@ -1,6 +1,6 @@
 //! Two results, or two servers, against each other: is the second better, worse, or the same?
 //!
-//! Two that run are measured in turn, in the order A B, B A, A B …, each time in a process of its own on cores of its own, so that whatever
+//! Two that run are measured in turn, which of them first drawn by lot, each time in a process of its own on cores of its own, so that whatever
 //! the machine does over minutes falls on both alike, and the luck of one process (where its memory lies) is drawn anew
 //! each time. Figures are compared pair by pair ([`analysis::paired`](crate::analysis::paired)), judged together (Holm), and
 //! held against what two of the same differ by on this machine ([`noise`]).

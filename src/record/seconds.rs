@@ -1,4 +1,4 @@
-//! The summaries of a run, second by second, in few bytes: an hour of them is kept in about 150 KB in place of 650.
+//! The summaries of a run, second by second, in few bytes: an hour of them takes a quarter of 650 KB at most.
 
 use std::iter::repeat_with;
 
