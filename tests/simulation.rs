@@ -30,8 +30,9 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use floodline::schedule::Arrival;
 use tally::Tally;
 
 /// How many worlds are tried.
@@ -106,6 +107,31 @@ fn every_world_adds_up() {
     }
     if seeds >= SEEDS {
         tally.assert_everything_happened();
+    }
+}
+
+/// In virtual time nothing but the client itself can make a message leave at another instant than its own. Its timer there
+/// goes by whole milliseconds, which is what the uniform ones are due at.
+#[test]
+fn each_message_leaves_when_the_schedule_says() {
+    for arrival in [Arrival::Uniform, Arrival::Poisson] {
+        let mut scenario = scenario::quiet(7);
+        scenario.workload.duration = Duration::from_secs(20);
+        scenario.workload.arrival = arrival;
+        let schedule = scenario.workload.schedule().unwrap();
+        let outcome = world::run(scenario, false).unwrap();
+        let mut since_due_ns = Vec::new();
+        for (&connection, transcript) in &outcome.transcripts {
+            let due_ns: Vec<u64> = schedule.due_times(connection).collect();
+            assert_eq!(transcript.encoded, (0..due_ns.len() as u64).collect::<Vec<_>>(), "{arrival:?}");
+            let left_ns = transcript.encoded_at.iter().map(|at| at.as_unix_ns());
+            since_due_ns.extend(left_ns.zip(due_ns).map(|(left_ns, due_ns)| left_ns - due_ns));
+        }
+        assert!(since_due_ns.len() > 1_800, "{arrival:?}: {}", since_due_ns.len());
+        let started_ns = since_due_ns.iter().min().unwrap();
+        let latest_ns = since_due_ns.iter().max().unwrap() - started_ns;
+        let allowed_ns = if arrival == Arrival::Uniform { 0 } else { 1_999_999 };
+        assert!(latest_ns <= allowed_ns, "{arrival:?}: one left {latest_ns} ns later than another");
     }
 }
 

@@ -12,6 +12,8 @@ use floodline::message::WallTime;
 pub struct Transcript {
     /// Every sequence that was encoded, as often as it was.
     pub encoded: Vec<u64>,
+    /// When each of these was, as the client's clock says.
+    pub encoded_at: Vec<WallTime>,
     /// Every answer that was decoded.
     pub decoded: Vec<Answer>,
 }
@@ -66,7 +68,10 @@ impl Session for WitnessSession {
     }
 
     fn encode(&mut self, sequence: u64, now: WallTime, out: &mut BytesMut) {
-        self.note(|transcript| transcript.encoded.push(sequence));
+        self.note(|transcript| {
+            transcript.encoded.push(sequence);
+            transcript.encoded_at.push(now);
+        });
         self.inner.encode(sequence, now, out);
     }
 
