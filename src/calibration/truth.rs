@@ -9,8 +9,9 @@
 //! floor, that of the same load on a server that does not delay, right before and right after. It is independent of the delays,
 //! so that the distribution expected of their sum is the convolution of both; beside a stall it is nothing, and is left out.
 //! Where the two floors give percentiles further apart than what is allowed, the machine itself decides that percentile, and
-//! it is unsure. And the time that both sides take for a message of a backlog is that of a closed loop with the same
-//! connections, payload, buffers and backlog.
+//! it is unsure. And the time that both sides take for a message of a backlog is that of the same load ended with its stall: how
+//! long after that the last answer came, for each message that had to wait. A closed loop does not tell it: there nobody has
+//! stood still, no buffer was full, and the connections take their turns in another rhythm.
 //!
 //! Both sides poll the clock instead of sleeping, each on a core of its own: how late this machine's timers are is no
 //! matter of whether a latency is measured right.
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::analysis::spread;
 use crate::client::{Access, Observer, Stop};
 use crate::pacer::PacerKind;
 use crate::result::LoadTestResults;
@@ -48,8 +50,8 @@ const STALL_AT: Duration = Duration::from_millis(60);
 const SMALL_BUFFERS: usize = 64 << 10;
 /// The floor is taken at so many points, evenly over its ranks: enough for P99.9.
 const FLOOR_POINTS: u32 = 1_000;
-/// How long the closed loop lasts that tells how fast a backlog is worked off.
-const BACKLOG_LOAD: Duration = Duration::from_secs(1);
+/// How often it is measured how fast a backlog is worked off; the median counts.
+const BACKLOGS: usize = 5;
 
 /// One load and its truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +84,17 @@ pub enum TruthError {
     /// It was ended before it was over.
     #[error("stopped before all was measured")]
     Stopped,
+    /// The socket held all that came due in the stall, so that this shows nothing of a sender that has to wait.
+    #[error("the sender was never blocked, although its socket's buffers are small")]
+    NeverBlocked,
+    /// What waited for the end of a stall was not worked off.
+    #[error("of {due} messages that came due up to the end of a stall, only {answered} were answered")]
+    NotWorkedOff {
+        /// So many came due.
+        due: u64,
+        /// And so many were answered.
+        answered: u64,
+    },
     /// A rate that is none.
     #[error(transparent)]
     Rate(#[from] UnitError),
@@ -135,19 +148,14 @@ pub fn selected(text: &str) -> Result<Vec<TruthCase>, Vec<String>> {
 pub struct Baseline {
     /// The latest.
     floor: Option<FloorSample>,
-    /// Microseconds a message of a backlog, by its shape.
-    backlog_us: Vec<(Shape, f64)>,
 }
-
-/// Connections, and messages that wait on each.
-type Shape = (u32, usize);
 
 /// The latencies of a load on a server that does not delay, microseconds; where none was measured yet, nothing.
 #[derive(Debug, Clone, Default)]
 struct FloorSample(Vec<f64>);
 
 /// Runs one case against a server of its own, and holds what was reported against the truth. What the truth needs beside
-/// the schedule is measured beside it and kept in `baseline`, where others need it too.
+/// the schedule is measured beside it, and kept in `baseline` where others need it too.
 ///
 /// # Errors
 /// Where the load cannot be offered, or was ended early.
@@ -173,25 +181,25 @@ pub fn run(
     if delays && baseline.floor.is_none() {
         baseline.floor = Some(FloorSample::of(&measured(floor_load.clone(), Vec::new())?));
     }
-    if matches!(case.fault, Fault::Stall(_)) && baseline.backlog_us(case).is_none() {
-        let closed = measured(case.backlog_load(), Vec::new())?;
-        baseline.backlog_us.push((case.shape(), 1e6 / closed.throughput.achieved_rate));
+    if let Fault::Stall(length) = case.fault {
+        let until_its_end = Workload { duration: STALL_AT + length, ..case.load()? };
+        let backlogs_us = (0..BACKLOGS)
+            .map(|_| case.backlog_us(length, &measured(until_its_end.clone(), case.fault.flags())?))
+            .collect::<Result<Vec<_>, TruthError>>()?;
+        let results = measured(case.load()?, case.fault.flags())?;
+        if case.socket_buffer_bytes().is_some() && results.blocked_sends.messages == 0 {
+            return Err(TruthError::NeverBlocked);
+        }
+        return Ok(case.rows(&results, spread::median(&backlogs_us).ok(), &[]));
     }
     let results = measured(case.load()?, case.fault.flags())?;
     let after = match case.fault {
-        Fault::None => FloorSample::of(&results),
         Fault::Delay(..) => FloorSample::of(&measured(floor_load, Vec::new())?),
-        Fault::Stall(_) => return Ok(case.rows(&results, baseline.backlog_us(case), &[])),
+        Fault::None | Fault::Stall(_) => FloorSample::of(&results),
     };
     let before = baseline.floor.replace(after.clone()).filter(|_| delays);
     let floors: Vec<FloorSample> = before.into_iter().chain([after]).collect();
     Ok(case.rows(&results, None, &floors))
-}
-
-impl Baseline {
-    fn backlog_us(&self, case: &TruthCase) -> Option<f64> {
-        self.backlog_us.iter().find(|(shape, _)| *shape == case.shape()).map(|(_, us)| *us)
-    }
 }
 
 impl FloorSample {
@@ -251,36 +259,25 @@ impl TruthCase {
         (self.connections == 1).then_some(SMALL_BUFFERS)
     }
 
-    /// Where the server stands still, with what comes due meanwhile as its backlog.
-    fn shape(&self) -> Shape {
-        let waiting = match self.fault {
-            Fault::None | Fault::Delay(..) => 1.0,
-            Fault::Stall(length) => self.rate * length.as_secs_f64() / f64::from(self.connections),
-        };
-        (self.connections, waiting.ceil() as usize)
-    }
-
     fn load(&self) -> Result<Workload, UnitError> {
         Ok(Workload {
             offered: Offered::Rate(Rate::per_second(self.rate)?),
+            connections: self.connections,
+            payload_bytes: PAYLOAD_BYTES,
+            pacer: PacerKind::Spin,
             duration: self.duration(),
-            ..self.backlog_load()
+            seed: SEED,
+            ..Workload::default()
         })
     }
 
-    /// A closed loop that always has a backlog.
-    fn backlog_load(&self) -> Workload {
-        let (connections, window) = self.shape();
-        Workload {
-            offered: Offered::Max,
-            connections,
-            payload_bytes: PAYLOAD_BYTES,
-            window,
-            pacer: PacerKind::Spin,
-            duration: BACKLOG_LOAD,
-            seed: SEED,
-            ..Workload::default()
-        }
+    /// Microseconds a message of the backlog, of a load that ended with its stall: nothing else was to do any more.
+    fn backlog_us(&self, stall: Duration, results: &LoadTestResults) -> Result<f64, TruthError> {
+        let (due, answered) = (results.messages.due, results.messages.counts.answered);
+        let last_answer_s = results.moments.last_answer_s.filter(|_| answered == due);
+        let last_answer_s = last_answer_s.ok_or(TruthError::NotWorkedOff { due, answered })?;
+        let worked_off_s = last_answer_s - (STALL_AT + stall).as_secs_f64();
+        Ok(worked_off_s.max(0.0) * 1e6 / (self.rate * stall.as_secs_f64()))
     }
 
     /// What is expected where a message of a backlog takes so long, and beside what these floors were.
@@ -297,6 +294,7 @@ impl TruthCase {
         let percentiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
         let row = |(percentile, quantile): (&'static str, f64)| {
             let expected_us = (!truth.is_empty()).then(|| nearest_rank(&truth, quantile));
+            let tolerance_us = tolerance_us(expected_us.unwrap_or_default());
             let floors_differ_us = match &beside[..] {
                 [before, after] if !truth.is_empty() => {
                     Some((nearest_rank(before, quantile) - nearest_rank(after, quantile)).abs())
@@ -308,12 +306,37 @@ impl TruthCase {
                 percentile: percentile.to_owned(),
                 expected_us,
                 reported_us: measurement.and_then(|measured| measured.by_name(percentile)).flatten(),
-                tolerance_us: (TOLERANCE_SHARE * expected_us.unwrap_or(0.0)).max(TOLERANCE_US),
+                tolerance_us,
                 foreign_cpu_cores: results.resources.foreign_cpu_cores,
                 floors_differ_us,
             }
         };
-        percentiles.into_iter().map(row).collect()
+        let stalled =
+            matches!(self.fault, Fault::Stall(_)).then(|| self.furthest_off(results, &truth)).flatten();
+        percentiles.into_iter().map(row).chain(stalled).collect()
+    }
+
+    /// Of all whole percentiles from the median up, the one that is furthest off for what it may be.
+    fn furthest_off(&self, results: &LoadTestResults, truth: &[f64]) -> Option<TruthRow> {
+        let censored = results.latency_us.as_ref().map_or(0, |measured| measured.censored);
+        let at = |percentile: u8| {
+            let quantile = f64::from(percentile) / 100.0;
+            let expected_us = nearest_rank(truth, quantile);
+            let reported_ns = results.histograms.latency.quantile(quantile, censored);
+            TruthRow {
+                case: self.name(),
+                percentile: format!("worst p{percentile}"),
+                expected_us: Some(expected_us),
+                reported_us: reported_ns.map(|ns| ns as f64 / 1e3),
+                tolerance_us: tolerance_us(expected_us),
+                foreign_cpu_cores: results.resources.foreign_cpu_cores,
+                floors_differ_us: None,
+            }
+        };
+        let off = |row: &TruthRow| {
+            row.difference_us().map_or(f64::INFINITY, |difference| difference.abs() / row.tolerance_us)
+        };
+        (50..=99).map(at).max_by(|a, b| off(a).total_cmp(&off(b)))
     }
 
     /// The true latency of every message due, ascending, where one of a backlog takes `backlog_us`; empty where nothing is
@@ -348,6 +371,10 @@ impl TruthCase {
         truth.sort_unstable_by(f64::total_cmp);
         truth
     }
+}
+
+fn tolerance_us(expected_us: f64) -> f64 {
+    (TOLERANCE_SHARE * expected_us).max(TOLERANCE_US)
 }
 
 /// The value at the nearest rank, as results take it.
@@ -398,6 +425,24 @@ mod tests {
         let truth = case.truth_us(&results(250), 250.0);
         assert_eq!(truth.len(), by_hand.len());
         assert!(truth.iter().zip(&by_hand).all(|(a, b)| (a - b).abs() < 1e-3), "{truth:?} {by_hand:?}");
+    }
+
+    #[test]
+    fn a_backlog_takes_as_long_as_its_last_answer_says() {
+        let stall = Duration::from_millis(100);
+        let case = TruthCase { fault: Fault::Stall(stall), rate: 1_000.0, connections: 1 };
+        // The stall ends at 160 ms, and 100 messages waited for it.
+        let with = |answered, last_answer_s| {
+            let mut results = results(160);
+            results.messages.counts.answered = answered;
+            results.moments.last_answer_s = last_answer_s;
+            case.backlog_us(stall, &results)
+        };
+        assert!((with(160, Some(0.185)).unwrap() - 250.0).abs() < 1e-6);
+        assert_eq!(with(160, Some(0.159)).unwrap(), 0.0);
+        let told = with(159, Some(0.185)).unwrap_err().to_string();
+        assert!(told.contains("160") && told.contains("159"), "{told}");
+        assert!(with(160, None).is_err());
     }
 
     #[test]

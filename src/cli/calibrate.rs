@@ -121,7 +121,7 @@ fn truth_table(
         let rows = outcome.map_err(|error| match error {
             TruthError::Run(error) => Failure::from(error),
             TruthError::Stopped => Failure::Interrupted,
-            error @ TruthError::Rate(_) => Failure::usage(error),
+            error => Failure::usage(error),
         })?;
         say(&report_truth::rows(&rows), to_stdout).map_err(Failure::usage)?;
         table.extend(rows);

@@ -9,7 +9,7 @@ use crate::units;
 #[must_use]
 pub fn head() -> String {
     format!(
-        "{:<44}{:>7}{:>12}{:>12}{:>12}{:>12}  agrees\n",
+        "{:<44}{:>10}{:>12}{:>12}{:>12}{:>12}  agrees\n",
         "server", "", "expected", "reported", "difference", "tolerance"
     )
 }
@@ -30,7 +30,7 @@ pub fn rows(rows: &[TruthRow]) -> String {
         let tolerance = row.expected_us.map(|_| row.tolerance_us);
         let _ = writeln!(
             out,
-            "{case:<44}{:>7}{:>12}{:>12}{:>12}{:>12}  {agrees}",
+            "{case:<44}{:>10}{:>12}{:>12}{:>12}{:>12}  {agrees}",
             row.percentile,
             latency(row.expected_us),
             latency(row.reported_us),

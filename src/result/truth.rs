@@ -49,7 +49,7 @@ impl TruthResults {
 pub struct TruthRow {
     /// The case, for people.
     pub case: String,
-    /// Which percentile.
+    /// Which percentile; `worst p70` is, of all whole ones from the median up, the one that is furthest off for what it may be.
     pub percentile: String,
     /// The truth; `None` for the floor.
     pub expected_us: Option<f64>,
