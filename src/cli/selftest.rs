@@ -111,8 +111,11 @@ fn matrix(selftest: &Selftest, rows: &[Row], stop: &Stop) -> Result<ExitCode, Fa
             Err(SelftestError::Plan(PlanError::Stopped)) if stop.is_stopped() => {
                 return Ok(ExitCode::from(130));
             }
-            // A fault may keep another case from taking place at all; that is a failure that is seen.
-            Err(error) => say(&format!("{place}: {error}\n"), false).map_err(Failure::usage)?,
+            // A fault may keep another case from taking place at all, and then nothing of it was judged.
+            Err(error) => {
+                unexplained += 1;
+                say(&format!("{place}: {error}\n"), false).map_err(Failure::usage)?;
+            }
         }
     }
     let tried = strays.len();

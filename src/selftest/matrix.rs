@@ -27,14 +27,14 @@ pub fn strays(rows: &[Row]) -> Vec<Stray> {
         Wrong::Server(args) => Some((args, row.proof.case)),
         _ => None,
     };
-    let at_home = super::rows().filter_map(of_server).map(|(args, case)| (kind(args), case));
+    let at_home = super::rows().filter_map(of_server).map(|(args, case)| (kinds(args), case));
     let mut seen: BTreeSet<_> = at_home.collect();
     let mut strays = Vec::new();
     for &row in rows {
         let Some((args, _)) = of_server(row) else { continue };
         for proof in ALL {
             let elsewhere = Row { proof, planted: &HEALTHY };
-            if seen.insert((kind(args), proof.case)) && !elsewhere.sets_any(args) {
+            if seen.insert((kinds(args), proof.case)) && !elsewhere.sets_any(args) {
                 strays.push(Stray { row, elsewhere });
             }
         }
@@ -137,8 +137,10 @@ impl Stray {
     /// to fail by it, and what it leads to [`ELSEWHERE`].
     fn explained(self) -> BTreeSet<&'static str> {
         let Wrong::Server(args) = self.row.planted.wrong else { return BTreeSet::new() };
-        let elsewhere = ELSEWHERE.iter().filter(|(of, ..)| *of == kind(args));
-        let same = |row: &Row| matches!(row.planted.wrong, Wrong::Server(other) if kind(other) == kind(args));
+        let mine = kinds(args);
+        let elsewhere = ELSEWHERE.iter().filter(|(of, ..)| mine.contains(of));
+        let is_mine = |args: &[&'static str]| kinds(args).iter().any(|kind| mine.contains(kind));
+        let same = |row: &Row| matches!(row.planted.wrong, Wrong::Server(other) if is_mine(other));
         rows()
             .filter(same)
             .flat_map(|row| row.planted.expected)
@@ -168,11 +170,13 @@ impl Selftest {
     }
 }
 
-/// What kind of thing the flags tell a server to do wrong: the name of its first fault, without how much of it.
-pub(super) fn kind(args: &[&'static str]) -> &'static str {
-    let first = args.first().copied().unwrap_or_default();
-    let fault = first.strip_prefix("--fault=").unwrap_or(first);
-    fault.split(['=', ',']).next().unwrap_or_default()
+/// What kinds of things the flags tell a server to do wrong: the names of its faults, without how much of them; of a server
+/// that has none, that of its first flag.
+pub(super) fn kinds(args: &[&'static str]) -> BTreeSet<&'static str> {
+    let name = |text: &'static str| text.split(['=', ',']).next().unwrap_or_default();
+    let faults: BTreeSet<_> =
+        args.iter().filter_map(|flag| flag.strip_prefix("--fault=")).map(name).collect();
+    if faults.is_empty() { args.first().copied().map(name).into_iter().collect() } else { faults }
 }
 
 /// A criterion's name without the step that it is of: `achieved_rate@5000` is the same check as `achieved_rate@100`.
