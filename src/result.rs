@@ -237,6 +237,18 @@ pub struct MessageCounts {
     pub reorder_distance_max: u64,
     /// The first ids of lost messages, at most 100.
     pub missing_ids: Vec<String>,
+    /// Those whose answers came behind that to a later message, at most 10 of a connection and 100 in all, like the following.
+    #[serde(default)]
+    pub reordered_ids: Vec<String>,
+    /// Those that were answered more often than they were sent.
+    #[serde(default)]
+    pub duplicate_ids: Vec<String>,
+    /// Those that were answered and never sent, where the answer names a connection of ours; else it is in `unmatched`.
+    #[serde(default)]
+    pub foreign_ids: Vec<String>,
+    /// Those whose answer has not their content; answers without a form that tells of which are in `unmatched`.
+    #[serde(default)]
+    pub corrupted_ids: Vec<String>,
 }
 
 /// Sends that had to wait because the socket was full, as the server did not read, or because a lost connection was not

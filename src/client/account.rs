@@ -143,7 +143,7 @@ impl<C: Clock, D: Session> Account<C, D> {
                     self.unmatched(UnmatchedKind::Foreign, frame, received_ns);
                 } else if !intact {
                     // What was never sent has no content to compare with.
-                    self.ledger.corrupted();
+                    self.ledger.corrupted(Some(sequence));
                     self.unmatched(UnmatchedKind::Corrupted, frame, received_ns);
                 }
                 if let Class::Answered(flight) = class {
@@ -167,7 +167,7 @@ impl<C: Clock, D: Session> Account<C, D> {
                 return self.unmatched(UnmatchedKind::Foreign, frame, received_ns);
             }
             Answer::Corrupted => {
-                self.ledger.corrupted();
+                self.ledger.corrupted(None);
                 return self.unmatched(UnmatchedKind::Corrupted, frame, received_ns);
             }
             Answer::Unattributed => {
@@ -200,7 +200,7 @@ impl<C: Clock, D: Session> Account<C, D> {
 
     /// Counts something that is no message.
     pub(super) fn corrupted(&mut self) {
-        self.ledger.corrupted();
+        self.ledger.corrupted(None);
     }
 
     fn record_answer(&mut self, flight: Flight, received_ns: u64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::outages::OutageLog;
 use super::report::{ConnectionReport, count_reason};
 use super::worker::WorkerReport;
-use crate::ledger::{Counts, MISSING_KEPT};
+use crate::ledger::{Counts, MISSING_KEPT, Wrong};
 use crate::record::CoarseHistogram;
 use crate::result::{
     BlockedSends, ConnectionCounts, ConnectionSummary, MessageCounts, Moments, Outage, Unmatched,
@@ -84,9 +84,16 @@ impl Summed {
         self.messages.counts.add(&counts);
         self.messages.reorder_distance_max =
             self.messages.reorder_distance_max.max(report.ledger.reorder_distance_max());
-        let room = MISSING_KEPT - self.messages.missing_ids.len();
-        let missing = report.ledger.missing().iter().take(room);
-        self.messages.missing_ids.extend(missing.map(|sequence| format!("{}-{sequence}", report.client_id)));
+        let name = |sequence: u64| format!("{}-{sequence}", report.client_id);
+        let keep = |ids: &mut Vec<String>, more: &mut dyn Iterator<Item = u64>| {
+            ids.extend(more.take(MISSING_KEPT.saturating_sub(ids.len())).map(name));
+        };
+        let (messages, ledger) = (&mut self.messages, &report.ledger);
+        keep(&mut messages.missing_ids, &mut ledger.missing().iter().copied());
+        keep(&mut messages.reordered_ids, &mut ledger.wrong(Wrong::Reordered));
+        keep(&mut messages.duplicate_ids, &mut ledger.wrong(Wrong::Duplicate));
+        keep(&mut messages.foreign_ids, &mut ledger.wrong(Wrong::Foreign));
+        keep(&mut messages.corrupted_ids, &mut ledger.wrong(Wrong::Corrupted));
         self.blocked_sends.messages += report.blocked.messages;
         self.blocked_sends.max_us = self.blocked_sends.max_us.max(report.blocked.max_ns as f64 / 1e3);
         self.blocked_sends.connection_s += report.blocked.total_ns as f64 / 1e9;

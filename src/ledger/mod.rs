@@ -17,6 +17,9 @@ use spare::{Allowance, SpareAnswers};
 /// How many ids of missing messages are kept for the report.
 pub const MISSING_KEPT: usize = 100;
 
+/// How many ids a connection keeps of each thing that is wrong with answers: enough to look some of them up.
+pub const WRONG_KEPT: usize = 10;
+
 /// How many separate runs of lost messages a connection remembers in order to know a late answer from a duplicate.
 /// 16,384 intervals take about half a megabyte, which only a connection that loses so much ever pays.
 const LOST_INTERVALS: usize = 16_384;
@@ -82,6 +85,19 @@ pub enum Lane {
     High,
 }
 
+/// What may be wrong with an answer to a message that can be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// It came behind the answer to a later message.
+    Reordered,
+    /// It came once more than the message was sent.
+    Duplicate,
+    /// The message was never sent.
+    Foreign,
+    /// Its content is not the message's.
+    Corrupted,
+}
+
 /// What an answer was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -114,6 +130,8 @@ pub struct Ledger {
     reorder_distance_max: u64,
     /// The first sequences that were lost, at most [`MISSING_KEPT`].
     missing: Vec<u64>,
+    /// The first messages whose answers were wrong, at most [`WRONG_KEPT`] of each kind.
+    wrong: Vec<(Wrong, u64)>,
     /// How many messages under way have been sent.
     in_flight: usize,
     /// Up to when expiry has looked at everything under way.
@@ -130,6 +148,7 @@ impl Default for Ledger {
             highest: [None; 2],
             reorder_distance_max: 0,
             missing: Vec::new(),
+            wrong: Vec::new(),
             in_flight: 0,
             expired_until_ns: 0,
         }
@@ -180,6 +199,7 @@ impl Ledger {
                 Some(seen) if sequence < seen => {
                     self.counts.reordered += 1;
                     self.reorder_distance_max = self.reorder_distance_max.max(seen - sequence);
+                    self.note(Wrong::Reordered, sequence);
                 }
                 _ => *highest = Some(sequence),
             }
@@ -198,9 +218,12 @@ impl Ledger {
         }
     }
 
-    /// Counts an answer whose content or form is wrong.
-    pub fn corrupted(&mut self) {
+    /// Counts an answer whose content or form is wrong, to this message where it says so.
+    pub fn corrupted(&mut self, sequence: Option<u64>) {
         self.counts.corrupted += 1;
+        if let Some(sequence) = sequence {
+            self.note(Wrong::Corrupted, sequence);
+        }
     }
 
     /// Counts an answer to an id that is not this connection's.
@@ -296,6 +319,18 @@ impl Ledger {
         &self.missing
     }
 
+    /// The first messages whose answers were wrong in this way, at most [`WRONG_KEPT`], in the order in which those came.
+    pub fn wrong(&self, kind: Wrong) -> impl Iterator<Item = u64> {
+        self.wrong.iter().filter(move |(of, _)| *of == kind).map(|&(_, sequence)| sequence)
+    }
+
+    #[cold]
+    fn note(&mut self, kind: Wrong, sequence: u64) {
+        if self.wrong(kind).count() < WRONG_KEPT {
+            self.wrong.push((kind, sequence));
+        }
+    }
+
     /// Takes a message that has been sent out of what is under way.
     fn classify(&mut self, sequence: u64) -> Option<Flight> {
         // An answer to a message that still waits in our own buffer is a guess of the peer's: leave the message there.
@@ -308,6 +343,7 @@ impl Ledger {
     fn without_flight(&mut self, sequence: u64) -> Class {
         if sequence >= self.pending.next_sequence() || self.pending.flight(sequence).is_some() {
             self.counts.foreign += 1;
+            self.note(Wrong::Foreign, sequence);
             return Class::Foreign;
         }
         match self.lost.remove(sequence) {
@@ -322,6 +358,7 @@ impl Ledger {
                 }
                 Allowance::None => {
                     self.counts.duplicates += 1;
+                    self.note(Wrong::Duplicate, sequence);
                     Class::Duplicate
                 }
                 Allowance::Forgotten => self.forgotten(),

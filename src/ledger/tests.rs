@@ -147,6 +147,8 @@ struct Model {
     states: BTreeMap<u64, State>,
     counts: Counts,
     missing: Vec<u64>,
+    /// All messages whose answers were wrong.
+    wrong: Vec<(Wrong, u64)>,
     seen: [Vec<u64>; 2],
     reorder_distance_max: u64,
 }
@@ -183,10 +185,12 @@ impl Model {
         match self.states.get(&sequence).copied() {
             None | Some(State::Queued(_)) => {
                 self.counts.foreign += 1;
+                self.wrong.push((Wrong::Foreign, sequence));
                 Class::Foreign
             }
             Some(State::Done(0)) => {
                 self.counts.duplicates += 1;
+                self.wrong.push((Wrong::Duplicate, sequence));
                 Class::Duplicate
             }
             Some(State::Done(more)) => {
@@ -218,6 +222,7 @@ impl Model {
         let seen = &mut self.seen[lane as usize];
         if let Some(highest) = seen.iter().copied().max().filter(|&highest| highest > sequence) {
             self.counts.reordered += 1;
+            self.wrong.push((Wrong::Reordered, sequence));
             self.reorder_distance_max = self.reorder_distance_max.max(highest - sequence);
         }
         seen.push(sequence);
@@ -259,6 +264,12 @@ impl Model {
     /// Where nothing has been forgotten, the ledger says all that the model says.
     fn assert_agrees(&self, ledger: &mut Ledger, from: u64) -> Result<(), TestCaseError> {
         prop_assert_eq!(ledger.counts(), &self.counts);
+        for kind in [Wrong::Reordered, Wrong::Duplicate, Wrong::Foreign, Wrong::Corrupted] {
+            let all = self.wrong.iter().filter(|(of, _)| *of == kind).map(|&(_, sequence)| sequence);
+            let (kept, first): (Vec<_>, Vec<_>) =
+                (ledger.wrong(kind).collect(), all.take(WRONG_KEPT).collect());
+            prop_assert_eq!(kept, first, "{:?}", kind);
+        }
         self.assert_under_way(ledger, from)
     }
 
@@ -300,7 +311,7 @@ enum Step {
     AnswerRecent(u64, Reply),
     Expire(u64),
     Abandon,
-    Corrupted,
+    Corrupted(Option<u64>),
     Foreign,
     Unattributed,
 }
@@ -323,7 +334,12 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (index(), reply()).prop_map(|(i, reply)| Step::Answer(i, reply)),
         6 => (0_u64..6, reply()).prop_map(|(back, reply)| Step::AnswerRecent(back, reply)),
         2 => (0_u64..30).prop_map(Step::Expire),
-        1 => prop_oneof![Just(Step::Abandon), Just(Step::Corrupted), Just(Step::Foreign), Just(Step::Unattributed)],
+        1 => prop_oneof![
+            Just(Step::Abandon),
+            proptest::option::of(0_u64..30).prop_map(Step::Corrupted),
+            Just(Step::Foreign),
+            Just(Step::Unattributed),
+        ],
     ]
 }
 
@@ -374,9 +390,10 @@ fn take(
             ledger.abandon();
             model.abandon();
         }
-        Step::Corrupted => {
-            ledger.corrupted();
+        Step::Corrupted(sequence) => {
+            ledger.corrupted(sequence);
             model.counts.corrupted += 1;
+            model.wrong.extend(sequence.map(|sequence| (Wrong::Corrupted, sequence)));
         }
         Step::Foreign => {
             ledger.foreign();

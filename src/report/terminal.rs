@@ -187,8 +187,7 @@ fn unmatched(out: &mut String, results: &LoadTestResults) {
     }
     let _ = writeln!(out, "\nmessages that match none of ours, the first {}", results.unmatched.len());
     for seen in &results.unmatched {
-        let text = seen.text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
-        let text = if seen.text.is_empty() { "(empty)" } else { &text };
+        let text = seen.line();
         let (kind, connection) = (seen.kind.name(), seen.connection);
         let _ = writeln!(out, "  {:>8.3} s  connection {connection:<4} {kind:<13} {text}", seen.t_s);
     }

@@ -139,8 +139,16 @@ impl MessageCounts {
         self.untimed_answered += other.untimed_answered;
         self.counts.add(&other.counts);
         self.reorder_distance_max = self.reorder_distance_max.max(other.reorder_distance_max);
-        self.missing_ids.extend(other.missing_ids);
-        self.missing_ids.truncate(MISSING_KEPT);
+        for (ids, more) in [
+            (&mut self.missing_ids, other.missing_ids),
+            (&mut self.reordered_ids, other.reordered_ids),
+            (&mut self.duplicate_ids, other.duplicate_ids),
+            (&mut self.foreign_ids, other.foreign_ids),
+            (&mut self.corrupted_ids, other.corrupted_ids),
+        ] {
+            ids.extend(more);
+            ids.truncate(MISSING_KEPT);
+        }
     }
 }
 

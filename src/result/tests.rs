@@ -14,10 +14,33 @@ fn shards_add_up_and_percentiles_are_taken_anew() {
         (0..9_000).for_each(|_| results.histograms.latency.record(50_000_000));
         results.messages.counts = Counts { sent: 10_000, answered: 9_000, lost: 1_000, ..Counts::default() };
         results.messages.missing_ids = vec!["b-1-1-7".to_owned()];
+        results.messages.reordered_ids = vec!["b-1-1-8".to_owned()];
+        results.messages.duplicate_ids = vec!["b-1-1-9".to_owned()];
+        results.messages.foreign_ids = vec!["b-1-1-10".to_owned()];
+        results.messages.corrupted_ids = vec!["b-1-1-11".to_owned()];
         results.throughput.achieved_rate = 900.0;
         results.moments.last_answer_s = Some(11.5);
     });
-    let merged = LoadTestResults::merge(vec![shard(0, |_| {}), slow]).unwrap();
+    let many = |of: &str| (0..99).map(|n| format!("b-0-{of}-{n}")).collect::<Vec<_>>();
+    let other = shard(0, |results| {
+        results.messages.missing_ids = many("0");
+        results.messages.reordered_ids = many("1");
+        results.messages.duplicate_ids = many("2");
+        results.messages.foreign_ids = many("3");
+        results.messages.corrupted_ids = vec!["b-0-0-0".to_owned(); 100];
+    });
+    let merged = LoadTestResults::merge(vec![other, slow]).unwrap();
+    let MessageCounts { missing_ids, reordered_ids, duplicate_ids, foreign_ids, corrupted_ids, .. } =
+        &merged.messages;
+    for (ids, last) in [
+        (missing_ids, "b-1-1-7"),
+        (reordered_ids, "b-1-1-8"),
+        (duplicate_ids, "b-1-1-9"),
+        (foreign_ids, "b-1-1-10"),
+        (corrupted_ids, "b-0-0-0"),
+    ] {
+        assert_eq!((ids.len(), ids.last().map(String::as_str)), (100, Some(last)));
+    }
     assert_eq!((merged.messages.due, merged.messages.counts.lost), (20_000, 1_000));
     assert_eq!(merged.throughput.achieved_rate, 1_900.0);
     assert_eq!(merged.moments.last_answer_s, Some(11.5));

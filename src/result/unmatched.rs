@@ -44,6 +44,15 @@ impl UnmatchedKind {
 }
 
 impl Unmatched {
+    /// Its text on one line, whatever it holds.
+    #[must_use]
+    pub fn line(&self) -> String {
+        if self.text.is_empty() {
+            return "(empty)".to_owned();
+        }
+        self.text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+    }
+
     /// Leaves the first [`UNMATCHED_KEPT`] by when they came.
     pub fn keep_first(unmatched: &mut Vec<Self>) {
         unmatched.sort_by(|a, b| a.t_s.total_cmp(&b.t_s).then(a.connection.cmp(&b.connection)));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::criteria::{Timed, counted, none_of, skipped};
-use super::load::{connections, counting, none_over};
+use super::load::{connections, counting, first_ids, none_over};
 use super::{Body, Case, Need, flag, workload};
 use crate::config::{DeliveryConfig, HighVolumeConfig};
 use crate::dialect::RequestKind;
@@ -149,7 +149,8 @@ pub(super) fn duplicates(config: &HighVolumeConfig, runs: &[&LoadTestResults]) -
     let due: u64 = runs.iter().map(|run| run.messages.due).sum();
     let holds = count as f64 <= limit * due as f64;
     let allowed = format!("at most {} of {}", units::percent(limit), units::count(due));
-    counted("duplicates", allowed, units::count(count), holds, [])
+    let ids = runs.iter().filter_map(|run| first_ids(&run.messages.duplicate_ids));
+    counted("duplicates", allowed, units::count(count), holds, ids)
 }
 
 /// What the execution journal says: each id exactly once, and nothing else.

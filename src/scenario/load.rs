@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, under};
 use crate::config::Limits;
-use crate::result::{ConnectionSummary, CriterionOutcome, FanOut, LoadTestResults, Verdict};
+use crate::result::{
+    ConnectionSummary, CriterionOutcome, FanOut, LoadTestResults, Unmatched, UnmatchedKind, Verdict,
+};
 use crate::units::{self, UnitError, parse_duration};
 
 /// A limit on one percentile of the latency, such as `p99=500ms`.
@@ -107,15 +109,16 @@ pub(super) fn counting(results: &LoadTestResults) -> Vec<CriterionOutcome> {
 /// The same over several loads, each with its name: the counts add up, and the evidence says whose they are.
 pub(super) fn counting_over(runs: &[(&str, &LoadTestResults)]) -> Vec<CriterionOutcome> {
     let lost = |run: &LoadTestResults| {
-        joined([on_connections(run, |c| c.counts.lost), missing(&run.messages.missing_ids)])
+        joined([on_connections(run, |c| c.counts.lost), first_ids(&run.messages.missing_ids)])
     };
     let reordered = |run: &LoadTestResults| {
         let distance = format!("by up to {} places", units::count(run.messages.reorder_distance_max));
-        joined([on_connections(run, |c| c.counts.reordered), Some(distance)])
+        let ids = first_ids(&run.messages.reordered_ids);
+        joined([on_connections(run, |c| c.counts.reordered), Some(distance), ids])
     };
-    let duplicates = |run: &LoadTestResults| on_connections(run, |c| c.counts.duplicates);
-    let foreign = |run: &LoadTestResults| on_connections(run, |c| c.counts.foreign);
-    let corrupted = |run: &LoadTestResults| on_connections(run, |c| c.counts.corrupted);
+    let duplicates = |run: &LoadTestResults| {
+        joined([on_connections(run, |c| c.counts.duplicates), first_ids(&run.messages.duplicate_ids)])
+    };
     vec![
         none_over("lost", runs, |run| run.messages.counts.lost, lost),
         none_over("reordered", runs, |run| run.messages.counts.reordered, reordered),
@@ -125,11 +128,22 @@ pub(super) fn counting_over(runs: &[(&str, &LoadTestResults)]) -> Vec<CriterionO
     ]
 }
 
+/// Which answers were foreign, in a line.
+pub(super) fn foreign(run: &LoadTestResults) -> Option<String> {
+    let ids = first_ids(&run.messages.foreign_ids);
+    joined([on_connections(run, |c| c.counts.foreign), ids, as_they_came(run, UnmatchedKind::Foreign)])
+}
+
+/// Which messages had an answer with a wrong content, in a line.
+pub(super) fn corrupted(run: &LoadTestResults) -> Option<String> {
+    joined([on_connections(run, |c| c.counts.corrupted), first_ids(&run.messages.corrupted_ids)])
+}
+
 /// Every due message answered, over several loads: what was refused or never sent counts like what was lost.
 pub(super) fn unanswered_over(name: &str, runs: &[(&str, &LoadTestResults)]) -> CriterionOutcome {
     none_over(name, runs, unanswered, |run| {
         let places = on_connections(run, |c| c.due.saturating_sub(c.counts.answered));
-        joined([Some(classes(run)), places, missing(&run.messages.missing_ids)])
+        joined([Some(classes(run)), places, first_ids(&run.messages.missing_ids)])
     })
 }
 
@@ -137,7 +151,7 @@ pub(super) fn unanswered_over(name: &str, runs: &[(&str, &LoadTestResults)]) -> 
 pub(super) fn delivery(name: &str, run: &LoadTestResults, least: f64) -> CriterionOutcome {
     let due = run.messages.due;
     let ratio = run.messages.counts.answered as f64 / due.max(1) as f64;
-    let evidence = [Some(classes(run)), missing(&run.messages.missing_ids)].into_iter().flatten();
+    let evidence = [Some(classes(run)), first_ids(&run.messages.missing_ids)].into_iter().flatten();
     let limit = format!("at least {}", units::percent(least));
     counted(name, limit, units::percent(ratio), due > 0 && ratio >= least, evidence)
 }
@@ -188,8 +202,21 @@ pub(super) fn none_over(
     none_of(name, runs.iter().map(|(_, run)| of(run)).sum(), evidence)
 }
 
-/// The first ids that are missing, in a line.
-fn missing(ids: &[String]) -> Option<String> {
+/// The first answers that were counted as this, in a line.
+fn as_they_came(run: &LoadTestResults, kind: UnmatchedKind) -> Option<String> {
+    const SHOWN: usize = 3;
+    const CHARS: usize = 100;
+    let brief = |seen: &Unmatched| {
+        let line = seen.line();
+        line.char_indices().nth(CHARS).map(|(end, _)| format!("{}…", &line[..end])).unwrap_or(line)
+    };
+    let came: Vec<String> =
+        run.unmatched.iter().filter(|seen| seen.kind == kind).take(SHOWN).map(brief).collect();
+    (!came.is_empty()).then(|| format!("as they came: {}", came.join(" ")))
+}
+
+/// The first ids of those that something is wrong with, in a line.
+pub(super) fn first_ids(ids: &[String]) -> Option<String> {
     const SHOWN: usize = 3;
     let more = if ids.len() > SHOWN { ", …" } else { "" };
     (!ids.is_empty()).then(|| format!("ids: {}{more}", ids[..ids.len().min(SHOWN)].join(", ")))
@@ -395,10 +422,23 @@ mod tests {
                 let counts = &mut results.messages.counts;
                 (counts.lost, counts.reordered, counts.foreign, counts.duplicates) = (1, 4, 1, 3);
                 results.messages.reorder_distance_max = 2;
-                results.messages.missing_ids = vec!["r-0-9-4".to_owned()];
+                let messages = &mut results.messages;
+                messages.missing_ids = vec!["r-0-9-4".to_owned()];
+                messages.reordered_ids = [1, 2, 3, 4].map(|n| format!("r-0-2-{n}")).to_vec();
+                messages.duplicate_ids = vec!["r-0-5-6".to_owned(), "r-0-7-0".to_owned()];
+                messages.foreign_ids = vec!["r-0-8-11".to_owned()];
+                messages.counts.corrupted = 1;
+                messages.corrupted_ids = vec!["r-0-3-5".to_owned()];
+                results.unmatched = [
+                    (UnmatchedKind::Unattributed, "never mind"),
+                    (UnmatchedKind::Foreign, "{\"id\":\"who?\"}\n"),
+                    (UnmatchedKind::Foreign, &*"é".repeat(101)),
+                ]
+                .map(|(kind, text)| Unmatched { t_s: 0.0, connection: 8, kind, text: text.to_owned() })
+                .to_vec();
                 results.per_connection = vec![
                     on(2, |c| c.counts.reordered = 1),
-                    on(3, |_| {}),
+                    on(3, |c| c.counts.corrupted = 1),
                     on(5, |c| (c.counts.reordered, c.counts.duplicates) = (1, 2)),
                     on(7, |c| (c.counts.reordered, c.counts.duplicates) = (1, 1)),
                     on(8, |c| (c.counts.reordered, c.counts.foreign) = (1, 1)),
@@ -409,9 +449,14 @@ mod tests {
         );
         let evidence = |name: &str| &results.criteria.iter().find(|c| c.name == name).unwrap().evidence;
         assert_eq!(*evidence("lost"), ["on connection 9, ids: r-0-9-4"]);
-        assert_eq!(*evidence("reordered"), ["on connections 2, 5, 7, …, by up to 2 places"]);
-        assert_eq!(*evidence("duplicates"), ["on connections 5, 7"]);
-        assert_eq!(*evidence("foreign"), ["on connection 8"]);
+        assert_eq!(
+            *evidence("reordered"),
+            ["on connections 2, 5, 7, …, by up to 2 places, ids: r-0-2-1, r-0-2-2, r-0-2-3, …"]
+        );
+        assert_eq!(*evidence("duplicates"), ["on connections 5, 7, ids: r-0-5-6, r-0-7-0"]);
+        let foreign = r#"on connection 8, ids: r-0-8-11, as they came: {"id":"who?"}\n "#;
+        assert_eq!(*evidence("foreign"), [format!("{foreign}{}…", "é".repeat(100))]);
+        assert_eq!(*evidence("corrupted"), ["on connection 3, ids: r-0-3-5"]);
     }
 
     #[test]

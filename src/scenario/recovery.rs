@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::comparison::{p95_as_before, rate_as_before, rate_kept};
 use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, skipped};
 use super::delivery::{duplicates, pings};
-use super::load::none_over;
+use super::load::{corrupted, first_ids, foreign, none_over};
 use super::{Body, Case, Need, flag, workload};
 use crate::config::{HighVolumeConfig, RecoveryConfig};
 use crate::dialect::RequestKind;
@@ -210,17 +210,13 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
 /// Nothing is lost, whatever happened, and whatever is refused was told so.
 fn counts(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome> {
     let runs: Vec<_> = evidence.runs().collect();
-    let ids = |run: &LoadTestResults| {
-        let first = run.messages.missing_ids.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        (!first.is_empty()).then(|| format!("ids: {first}"))
-    };
     let all: Vec<&LoadTestResults> = runs.iter().map(|(_, run)| *run).collect();
     vec![
-        none_over("lost", &runs, |run| run.messages.counts.lost, ids),
+        none_over("lost", &runs, |run| run.messages.counts.lost, |run| first_ids(&run.messages.missing_ids)),
         unsent(config, &runs),
         none_over("cut", &undisturbed(&runs), cuts, reasons),
-        none_over("foreign", &runs, |run| run.messages.counts.foreign, |_| None),
-        none_over("corrupted", &runs, |run| run.messages.counts.corrupted, |_| None),
+        none_over("foreign", &runs, |run| run.messages.counts.foreign, foreign),
+        none_over("corrupted", &runs, |run| run.messages.counts.corrupted, corrupted),
         duplicates(config, &all),
     ]
 }

@@ -1,6 +1,7 @@
 //! Faults that `delivery` catches.
 //!
-//! A server that is killed is started again with the same faults, so how often they strike depends on the kill.
+//! A server that is killed is started again with the same faults, so how often they strike depends on the kill, and only what
+//! they hit in its first life is named.
 
 use super::planted::{Planted, Proof, by, follows, may};
 use crate::result::LoadTestResults;
@@ -19,20 +20,20 @@ pub(super) const PROOF: Proof = Proof {
     faults: &[
         &[
             Planted::server("loses-answers", &["--fault=lose-answers=2,among=10,seed=7"]).fails(&[
-                by("lost"),
+                by("lost").naming(&["-0-0-0", "-0-1-0"]),
                 by("unanswered"),
                 may("recovery", NOT_RECOVERED),
             ]),
             Planted::server("misnames-answers", &["--fault=misname-answers=1,among=10,seed=7"]).fails(&[
-                by("foreign"),
+                by("foreign").naming(&["nobody-", "-0-0-0\""]),
                 follows("lost", "the answer went to a message that was never sent"),
                 follows("unanswered", "what is lost has no answer"),
                 may("recovery", NOT_RECOVERED),
             ]),
             Planted::server("alters-answers", &["--fault=alter-answers=1,among=20,seed=7"])
-                .fails(&[by("corrupted")]),
+                .fails(&[by("corrupted").naming(&["-0-1-0"])]),
             Planted::server("repeats-answers", &["--fault=repeat-answers=2,among=20,seed=7"])
-                .fails(&[by("duplicates")]),
+                .fails(&[by("duplicates").naming(&["-0-1-0", "-0-3-0"])]),
             Planted::server("forgets-when-restarted", &["--fault=forget-on-start"])
                 .fails(&[by("processed_twice")]),
             Planted::server("marks-processed-at-admission", &["--fault=processed-at-admission"])

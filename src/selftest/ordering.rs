@@ -18,7 +18,7 @@ pub(super) const PROOF: Proof = Proof {
             "reordered",
         )
         .measuring("3")
-        .naming(&["3 at paced, on connection 0"])]),
+        .naming(&["3 at paced, on connection 0", "-0-0-10, ", "-0-0-32, ", "-0-0-136"])]),
         Planted::server("loses-answers", &["--fault=lose-answers=3,among=200,seed=7"]).fails(&[
             by("lost").measuring("3").naming(&["on connection 0", "-0-0-10, ", "-0-0-34, ", "-0-0-143"]),
             follows("unanswered", NO_ANSWER).measuring("3"),
@@ -31,9 +31,15 @@ pub(super) const PROOF: Proof = Proof {
             "duplicates",
         )
         .measuring("3")
-        .naming(&["3 at paced, on connection 0"])]),
+        .naming(&["3 at paced, on connection 0", "-0-0-10, ", "-0-0-34, ", "-0-0-143"])]),
         Planted::server("misnames-answers", &["--fault=misname-answers=3,among=200,seed=7"]).fails(&[
-            by("foreign").measuring("3").naming(&["3 at paced, on connection 0"]),
+            by("foreign").measuring("3").naming(&[
+                "3 at paced, on connection 0",
+                "nobody-",
+                "-0-0-10\"",
+                "-0-0-34\"",
+                "-0-0-143\"",
+            ]),
             follows("lost", "the answer went to a message that was never sent").measuring("3").naming(&[
                 "-0-0-10, ",
                 "-0-0-34, ",
@@ -45,7 +51,7 @@ pub(super) const PROOF: Proof = Proof {
             "corrupted",
         )
         .measuring("3")
-        .naming(&["3 at paced, on connection 0"])]),
+        .naming(&["3 at paced, on connection 0", "-0-0-10, ", "-0-0-34, ", "-0-0-143"])]),
         Planted::server("refuses-connection", &["--fault=refuse-connection=3"]).fails(&[
             by("connections").measuring("3").naming(&["at parallel"]),
             by("unanswered").measuring("100").naming(&["100 at parallel"]),

@@ -58,7 +58,11 @@ pub(super) const PROOF: Proof = Proof {
                     "--fault=silent-connection=5,at=100ms",
                 ],
             )
-            .fails(&[by("cut").measuring("3").naming(&["3 at baseline"])]),
+            .fails(&[by("cut").measuring("3").naming(&[
+                "3 at baseline",
+                "2 × connection lost without a close frame",
+                "1 × no sign of life for 450 ms",
+            ])]),
             // What is lost never comes back, however long one waits, and the next phase finds nobody.
             Planted::server("accepts-nobody-after-a-loss", &["--fault=deaf-after-loss=60s"])
                 .with(&[("recovery.limits.recovery_within", "1500ms")])
