@@ -412,6 +412,14 @@ mod tests {
         assert_fails(&first(6.199), &["overflow"]);
         let never = with(|parts| parts.scene.in_flight_reached_s = None);
         assert_fails(&never, &["overflow", "threshold_to_signal"]);
+        let said = |criteria: &[CriterionOutcome]| {
+            let overflow = criteria.iter().find(|criterion| criterion.name == "overflow").unwrap();
+            (overflow.limit.clone(), overflow.measured.clone())
+        };
+        // What waits, and what is in work.
+        let limit = "at most 500 ms after 10,050 in flight".to_owned();
+        assert_eq!(said(&first(6.75)), (limit.clone(), "50.0 ms".to_owned()));
+        assert_eq!(said(&first(6.2)), (limit, "500 ms before".to_owned()));
     }
 
     #[test]

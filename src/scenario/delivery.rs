@@ -442,6 +442,9 @@ mod tests {
             let criteria = with(|(_, scene, _)| drop(scene.injections.remove(n)));
             assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"], "{n}");
         }
+        // That a silence ended is not that it began.
+        let ended = with(|(_, scene, _)| scene.injections[CUTS.len()].injection.action = Done::Ended);
+        assert_eq!(named(&ended, Verdict::Inconclusive), ["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| _ = scene.kills.pop()), &["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| scene.kills.clear()), &["faults_injected"]);
     }

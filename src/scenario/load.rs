@@ -460,6 +460,22 @@ mod tests {
     }
 
     #[test]
+    fn what_speaks_for_the_server_is_said_where_there_is_such() {
+        let evidence = |refused, unsent| {
+            let results = judged(
+                |results| {
+                    results.throughput.achieved_rate = 1.0;
+                    (results.messages.counts.refused, results.messages.unsent) = (refused, unsent);
+                },
+                &[],
+            );
+            results.criteria.into_iter().find(|c| c.name == "achieved_rate").unwrap().evidence
+        };
+        assert_eq!(evidence(0, 0), [""; 0]);
+        assert_eq!(evidence(1, 2), ["the server refused 1 messages", "2 messages were never sent"]);
+    }
+
+    #[test]
     fn an_open_loop_that_does_not_say_what_it_offered_fails() {
         let results = judged(
             |results| {

@@ -217,6 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn a_try_that_held_when_it_was_tried_again_bounds_nothing() {
+        let failed = |phase| try_of(phase, 20_000.0, Some(LimitingSide::Server));
+        let held = |phase| try_of(phase, 20_000.0, None);
+        let bound = |tries: &[RateTry]| {
+            bounding(tries, Some(10_000.0)).iter().map(|tried| tried.phase.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(bound(&[failed("search-01"), failed("search-02")]), ["search-01", "search-02"]);
+        assert_eq!(bound(&[failed("search-01"), held("search-02")]), [""; 0]);
+        // One of several repeats failed: so the rate is not confirmed.
+        assert_eq!(bound(&[failed("confirm-1-1"), held("confirm-1-2"), held("search-01")]), ["confirm-1-1"]);
+    }
+
+    #[test]
     fn ten_thousand_must_be_confirmed() {
         let at = |rate| found(rate, LimitingSide::Server, |_| {});
         let enough = at(10_000.0);

@@ -191,16 +191,10 @@ impl<'a> Hunt<'a> {
             if achieved.len() == case.repeats as usize {
                 return Ok(figure(rate, &achieved, &self.tries));
             }
-            rate = self.below(rate);
+            let served = self.tries.last().map_or(rate, |tried| tried.served_rate);
+            rate = below(rate, served, self.config.peak.resolution_ratio);
         }
         Ok(None)
-    }
-
-    /// The rate to confirm after `rate` has failed: lower by the resolution, and no higher than what was served in the run
-    /// that failed, which spares the rounds in between. Half of it at least, whatever became of that run.
-    fn below(&self, rate: f64) -> f64 {
-        let served = self.tries.last().map_or(rate, |tried| tried.served_rate);
-        (rate / (1.0 + self.config.peak.resolution_ratio)).min(served.max(rate / 2.0))
     }
 
     /// Tries one rate; `skipped` where it was ended early.
@@ -258,6 +252,12 @@ fn with_room_for(connections: u32, command: &ServerCommand) -> ServerCommand {
     let room = format!("--max-connections={}", connections.saturating_mul(2).max(DEFAULT));
     let args = command.args.iter().cloned().chain([room]).collect();
     ServerCommand { executable: command.executable.clone(), args }
+}
+
+/// The rate to confirm after `rate` has failed: lower by the resolution, and no higher than what was served in the run
+/// that failed, which spares the rounds in between. Half of it at least, whatever became of that run.
+fn below(rate: f64, served: f64, resolution_ratio: f64) -> f64 {
+    (rate / (1.0 + resolution_ratio)).min(served.max(rate / 2.0))
 }
 
 /// The median of the repeats, and where it lies. `None` where there are no repeats.
@@ -376,6 +376,47 @@ mod tests {
             1_000.0 < lower && lower < 1_009.5 && 1_009.5 < upper && upper < 1_019.0,
             "{lower} to {upper}"
         );
+    }
+
+    #[test]
+    fn after_a_failure_a_lower_rate_is_confirmed() {
+        // By the resolution, or as low as was served, or by half.
+        assert_eq!(below(1_050.0, 1_040.0, 0.05), 1_000.0);
+        assert_eq!(below(1_050.0, 700.0, 0.05), 700.0);
+        assert_eq!(below(1_050.0, 0.0, 0.05), 525.0);
+    }
+
+    #[test]
+    fn capacity_is_fitted_to_what_was_served_of_rates_that_did_not_hold() {
+        let limits = HighVolumeConfig::default().limits;
+        let tried = |rate: f64, verdict, served_rate| {
+            let run = crate::result::example::clean();
+            RateTry { verdict, served_rate, ..step::tried(&limits, "search-01", rate, &run) }
+        };
+        let table = [
+            tried(500.0, Verdict::Pass, 499.0),
+            tried(1_000.0, Verdict::Pass, 990.0),
+            tried(2_000.0, Verdict::Fail, 1_200.0),
+            tried(4_000.0, Verdict::Fail, 1_200.0),
+            // Ended before it showed anything.
+            tried(3_000.0, Verdict::Skipped, 1.0),
+        ];
+        let capacity = fitted_capacity(&table).unwrap();
+        assert!((capacity - 1_200.0).abs() < 1.0, "{capacity}");
+        assert_eq!(fitted_capacity(&[]), None);
+    }
+
+    #[test]
+    fn a_burst_is_as_fast_as_it_was_told_of() {
+        let mut run = crate::result::example::clean();
+        run.messages.counts.answered = 300;
+        run.messages.counts.refused = 100;
+        run.offered_for_s = 0.5;
+        run.moments.last_answer_s = Some(2.0);
+        let burst = burst_results(&run);
+        assert_eq!((burst.rate, burst.drain_s), (Some(200.0), Some(1.5)));
+        run.moments.last_answer_s = None;
+        assert_eq!(burst_results(&run).rate, None);
     }
 
     #[test]

@@ -229,6 +229,8 @@ mod tests {
         };
         assert_eq!(short(1.020).verdict, Verdict::Pass);
         assert_eq!(short(1.022).verdict, Verdict::Fail);
+        // 10,000 answers, in the second and the 99.1 ms after it.
+        assert!((short(1.1).served_rate - 10_000.0 / 1.0991).abs() < 0.1, "{:?}", short(1.1));
         let silent = at_10_000(|run| run.moments.last_answer_s = None);
         assert_eq!((silent.verdict, silent.backlog_s), (Verdict::Fail, None));
     }
@@ -266,6 +268,29 @@ mod tests {
                 run.resources.samples = sampled(0.97, 0.94);
             }),
             doubtful(LimitingSide::Machine)
+        );
+        // Others beside a busy generator do not excuse it while a core is left, and do where none is.
+        assert_eq!(
+            slow(|run| {
+                run.resources.busiest_worker_cores = Some(0.96);
+                run.resources.foreign_cpu_cores = Some(0.3);
+            }),
+            doubtful(LimitingSide::Generator)
+        );
+        assert_eq!(
+            slow(|run| {
+                run.resources.busiest_worker_cores = Some(0.96);
+                run.resources.foreign_cpu_cores = Some(0.6);
+            }),
+            doubtful(LimitingSide::Machine)
+        );
+        // As much as they may take is not too much.
+        assert_eq!(
+            slow(|run| {
+                run.send_lateness_us.as_mut().unwrap().p99 = Some(50_001.0);
+                run.resources.foreign_cpu_cores = Some(Limits::default().foreign_cpu_cores);
+            }),
+            doubtful(LimitingSide::Generator)
         );
         // A busy generator sends late, but it does not refuse what it sends.
         assert_eq!(

@@ -161,6 +161,11 @@ fn each_kind_is_recovered_from_within_30_s() {
     assert_fails(&kill(30.001), &["recovery@kill"]);
     let overload = |s| with("overload", move |scene| scene.runs[1].run.moments.last_answer_s = Some(1.0 + s));
     assert_fails(&overload(30.0), &[]);
+    let measured = |criteria: &[CriterionOutcome], name: &str| {
+        criteria.iter().find(|criterion| criterion.name == name).unwrap().measured.clone()
+    };
+    assert_eq!(measured(&overload(2.0), "recovery@overload"), "2.00 s");
+    assert_eq!(measured(&kill(2.0), "recovery@kill"), "2.00 s");
     assert_fails(&overload(30.001), &["recovery@overload"]);
     assert_fails(
         &with("overload", |scene| scene.runs[1].run.moments.last_answer_s = None),
