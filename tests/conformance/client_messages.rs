@@ -1,77 +1,138 @@
 //! Sections 5.4 and 8.1 against the client: fragments, and texts in them.
 
-use crate::client_frames::Outcome::{Closes, Fails, GoesOn};
-use crate::client_frames::{Misbehave, Row, counted, not_utf8, pongs, protocol, with_answer};
-use crate::codes::{INVALID_UTF8, VALID_UTF8};
-use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, PONG, TEXT, close_payload, plain};
+use crate::client_frames::Outcome::{Closes, Fails, GoesOn, Stray};
+use crate::client_frames::{
+    Misbehave, Row, before, counted, each, not_utf8, pongs, protocol, stray, with_answer,
+};
+use crate::codes::{VALID_UTF8, invalid_texts};
+use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, PONG, TEXT, byte_by_byte, close_payload, plain};
 
 pub fn rows() -> Vec<Row> {
-    [fragments(), utf8()].into_iter().flatten().collect()
+    [fragments(), interrupted(), data(), utf8()].into_iter().flatten().collect()
 }
 
-/// 5.4: fragments of an answer.
+/// An answer in two fragments, with frames between them.
+fn around(answer: &[u8], between: &[Vec<u8>]) -> Vec<u8> {
+    let (first, last) = answer.split_at(10);
+    [plain(FIRST, first), between.concat(), plain(LAST, last)].concat()
+}
+
+/// 5.4: fragments of an answer, and control frames between them.
 fn fragments() -> Vec<Row> {
-    let around = |between: Vec<u8>| {
-        move |answer: &[u8]| {
-            let (first, last) = answer.split_at(10);
-            [plain(FIRST, first), between.clone(), plain(LAST, last)].concat()
-        }
-    };
-    let singles = |answer: &[u8]| {
-        let middle: Vec<u8> = answer.iter().flat_map(|&byte| plain(MIDDLE, &[byte])).collect();
-        [plain(FIRST, b""), middle, plain(LAST, b"")].concat()
-    };
-    let good = |name, sent: Misbehave, expected| with_answer("5.4", name, sent, expected);
-    let bad = |name, between| with_answer("5.4", name, around(between), Fails("broke the protocol", 1002));
-    let close = plain(CLOSE, &close_payload(1001, b""));
+    let good = |name, sent: fn(&[u8]) -> Vec<u8>| with_answer("5.4", name, sent, GoesOn);
     vec![
-        good("two fragments", Box::new(around(Vec::new())), GoesOn),
-        good("an empty fragment between", Box::new(around(plain(MIDDLE, b""))), GoesOn),
-        good("a byte a fragment, with empty ones at the ends", Box::new(singles), GoesOn),
-        pongs(b"p", good("a ping between", Box::new(around(plain(PING, b"p"))), GoesOn)),
-        good("a pong between", Box::new(around(plain(PONG, b"p"))), GoesOn),
-        good(
+        good("two fragments", |answer| around(answer, &[])),
+        good("an empty fragment between", |answer| around(answer, &[plain(MIDDLE, b"")])),
+        good("an empty first fragment", |answer| [plain(FIRST, b""), plain(LAST, answer)].concat()),
+        good("an empty last fragment", |answer| [plain(FIRST, answer), plain(LAST, b"")].concat()),
+        good("a byte a fragment", |answer| byte_by_byte(plain, answer)),
+        stray("5.4", "only empty fragments", 0, |_| {
+            [plain(FIRST, b""), plain(MIDDLE, b""), plain(LAST, b"")].concat()
+        }),
+        stray("5.4", "a thousand fragments", 1_000, |text| byte_by_byte(plain, text)),
+        pongs(b"p", good("a ping between", |answer| around(answer, &[plain(PING, b"p")]))),
+        good("a pong between", |answer| around(answer, &[plain(PONG, b"p")])),
+        pongs(
+            b"2",
+            good("pings in every gap", |answer| {
+                around(answer, &[plain(PING, b"1"), plain(MIDDLE, b""), plain(PING, b"2")])
+            }),
+        ),
+        with_answer(
+            "5.4",
+            "two fragmented texts in turn",
+            |answer| [plain(FIRST, b"hel"), plain(LAST, b"lo"), around(answer, &[])].concat(),
+            Stray("hello".into()),
+        ),
+        with_answer(
+            "5.4",
             "a close between",
-            Box::new(around(close)),
+            |answer| around(answer, &[plain(CLOSE, &close_payload(1001, b""))]),
             Closes("closed by the server: 1001".into(), Some(1001)),
         ),
-        bad("a text between", plain(TEXT, b"no")),
-        bad("a binary between", plain(BINARY, b"no")),
-        bad("another first fragment between", plain(FIRST, b"no")),
+    ]
+}
+
+/// 5.4: fragments where there should be none, and others where they should be.
+fn interrupted() -> Vec<Row> {
+    let between = |name, frame: Vec<u8>| {
+        let sent = move |answer: &[u8]| around(answer, std::slice::from_ref(&frame));
+        with_answer("5.4", name, sent, Fails("within the fragments of another", 1002))
+    };
+    let behind = |name, sent: fn(&[u8]) -> Vec<u8>| {
+        counted(with_answer("5.4", name, sent, Fails("a continuation of nothing", 1002)))
+    };
+    vec![
+        between("a text between", plain(TEXT, b"no")),
+        between("a binary between", plain(BINARY, b"no")),
+        between("another first fragment between", plain(FIRST, b"no")),
         protocol("5.4", "a last fragment of nothing", plain(LAST, b"x")),
         protocol("5.4", "a middle fragment of nothing", plain(MIDDLE, b"x")),
-        counted(with_answer(
-            "5.4",
-            "a fragment behind the last",
-            move |answer| [around(Vec::new())(answer), plain(LAST, b"x")].concat(),
-            Fails("broke the protocol", 1002),
-        )),
+        behind("a fragment behind the last", |answer| [around(answer, &[]), plain(LAST, b"x")].concat()),
+        behind("a fragment behind a whole text", |answer| {
+            [plain(TEXT, answer), plain(MIDDLE, b"x")].concat()
+        }),
+    ]
+}
+
+/// 5.6: binary messages. No answer is one, so they are counted; that they are not UTF-8 is no violation.
+fn data() -> Vec<Row> {
+    let fragments = [plain(0x02, b"\xff"), plain(LAST, b"\xfe")].concat();
+    let around_ping = [plain(0x02, b"\xff"), plain(PING, b"p"), plain(LAST, b"\xfe")].concat();
+    vec![
+        before("5.6", "a binary", plain(BINARY, b"\x00\xff"), Stray(r"\x00\xff".into())),
+        before("5.6", "an empty binary", plain(BINARY, b""), Stray(String::new())),
+        before("5.6", "fragments of a binary", fragments, Stray(r"\xff\xfe".into())),
+        pongs(b"p", before("5.6", "a ping in a binary", around_ping, Stray(r"\xff\xfe".into()))),
     ]
 }
 
 /// 8.1: a text is UTF-8, however it is cut.
 fn utf8() -> Vec<Row> {
-    // Behind the answer's last field, where a JSON text may have one more.
-    let with_field =
-        |answer: &[u8], value: &[u8]| [&answer[..answer.len() - 1], b",\"extra\":\"", value, b"\"}"].concat();
-    let valid = VALID_UTF8.map(|characters| {
-        let sent = move |answer: &[u8]| {
-            let payload = with_field(answer, characters.as_bytes());
-            let bytes: Vec<u8> = payload.iter().flat_map(|&byte| plain(MIDDLE, &[byte])).collect();
-            [plain(FIRST, b""), bytes, plain(LAST, b"")].concat()
+    let valid = VALID_UTF8.into_iter().flat_map(|characters| {
+        let whole = move |answer: &[u8]| {
+            let (before, behind) = with_field(answer, characters);
+            plain(TEXT, &[before, behind].concat())
         };
-        with_answer("8.1", format!("{characters:?}, a byte a fragment"), sent, GoesOn)
+        let singles = move |answer: &[u8]| {
+            let (before, behind) = with_field(answer, characters);
+            byte_by_byte(plain, &[before, behind].concat())
+        };
+        let cuts = (0..=characters.len()).map(|at| -> Misbehave {
+            Box::new(move |answer| {
+                let (mut first, mut last) = with_field(answer, characters);
+                first.extend(last.drain(..at));
+                [plain(FIRST, &first), plain(PING, b""), plain(LAST, &last)].concat()
+            })
+        });
+        let cuts = each("8.1", format!("{characters:?}, cut at every place"), cuts.collect(), GoesOn);
+        [
+            with_answer("8.1", format!("{characters:?}"), whole, GoesOn),
+            with_answer("8.1", format!("{characters:?}, a byte a fragment"), singles, GoesOn),
+            pongs(b"", cuts),
+        ]
     });
-    let invalid = INVALID_UTF8.into_iter().flat_map(|(name, bytes)| {
-        let good = "{é€𝄞}";
-        good.char_indices().map(|(at, _)| at).chain([good.len()]).map(move |at| {
-            let payload = [&good.as_bytes()[..at], bytes, &good.as_bytes()[at..]].concat();
-            not_utf8("8.1", format!("{name} at {at}"), plain(TEXT, &payload))
-        })
+    let invalid = invalid_texts().flat_map(|(name, payload)| {
+        let cuts = (0..=payload.len()).map(|at| -> Misbehave {
+            let (first, last) = payload.split_at(at);
+            let frames = [plain(FIRST, first), plain(LAST, last)].concat();
+            Box::new(move |_| frames.clone())
+        });
+        let cut = format!("{name}, cut at every place");
+        [
+            not_utf8("8.1", name.clone(), plain(TEXT, &payload)),
+            not_utf8("8.1", format!("{name}, a byte a fragment"), byte_by_byte(plain, &payload)),
+            each("8.1", cut, cuts.collect(), Fails("not UTF-8", 1007)),
+        ]
     });
-    let cut = [plain(FIRST, b"\xf0\x9d"), plain(LAST, b"\x84\xff")].concat();
     let late = [plain(FIRST, b"\xff"), plain(TEXT, b"x")].concat();
     // Of the two faults it is the first that counts: the fragments are checked as they come.
     let early = not_utf8("8.1", "an invalid byte in a first fragment, a text behind", late);
-    valid.into_iter().chain(invalid).chain([not_utf8("8.1", "cut within a character", cut), early]).collect()
+    valid.chain(invalid).chain([early]).collect()
+}
+
+/// An answer with one more field, of this value: what stands before the value, and the rest from there.
+fn with_field(answer: &[u8], value: &str) -> (Vec<u8>, Vec<u8>) {
+    let before = [&answer[..answer.len() - 1], b",\"extra\":\""].concat();
+    (before, [value.as_bytes(), b"\"}"].concat())
 }

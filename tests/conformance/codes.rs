@@ -31,6 +31,18 @@ pub const INVALID_UTF8: [(&str, &[u8]); 16] = [
     ("0xff", b"\xff"),
 ];
 
+/// Texts with each of [`INVALID_UTF8`] before, between and behind characters of every length, each with a name.
+pub fn invalid_texts() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let good = "aé€𝄞z";
+    INVALID_UTF8.into_iter().flat_map(move |(name, bytes)| {
+        let places = good.char_indices().map(|(at, _)| at).chain([good.len()]);
+        places.map(move |at| {
+            let (before, behind) = good.as_bytes().split_at(at);
+            (format!("{name} at {at}"), [before, bytes, behind].concat())
+        })
+    })
+}
+
 /// Valid UTF-8 at the edges: the first and last character of each length, around the surrogates, non-characters.
 pub const VALID_UTF8: [&str; 12] = [
     "\u{7f}",

@@ -73,6 +73,12 @@ pub fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
     [&head, payload].concat()
 }
 
+/// A text with a byte in each fragment, and empty ones at the ends, in frames that `frame` makes.
+pub fn byte_by_byte(frame: fn(u8, &[u8]) -> Vec<u8>, text: &[u8]) -> Vec<u8> {
+    let middle = text.iter().flat_map(|&byte| frame(MIDDLE, &[byte])).collect();
+    [frame(FIRST, b""), middle, frame(LAST, b"")].concat()
+}
+
 /// The payload of a close frame.
 pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()

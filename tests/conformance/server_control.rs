@@ -1,7 +1,7 @@
 //! Sections 5.5, 5.6 and 7 against the server: control frames, and the close handshake.
 
 use crate::codes::{INVALID_CODES, INVALID_UTF8, VALID_CODES};
-use crate::raw::{BINARY, CLOSE, PING, PONG, TEXT, close_payload, masked};
+use crate::raw::{BINARY, CLOSE, Length, PING, PONG, TEXT, close_payload, masked, masked_as};
 use crate::server_frames::Reaction::{Close, Error, Pong};
 use crate::server_frames::{Row, echo, fails, row, text};
 
@@ -13,10 +13,16 @@ pub fn rows() -> Vec<Row> {
 fn control() -> Vec<Row> {
     let fragmented = [("close", 0x08), ("ping", 0x09), ("pong", 0x0a)]
         .map(|(name, first)| fails("5.5", format!("a fragmented {name}"), masked(first, b""), 1002));
-    let long = [("close", CLOSE), ("ping", PING), ("pong", PONG)].into_iter().flat_map(|(name, first)| {
-        [126, 65_536].map(|bytes| {
-            fails("5.5", format!("a {name} of {bytes} bytes"), masked(first, &vec![3; bytes]), 1002)
+    // As close frames they would be sound, but for their length.
+    let long = [126, 65_536].into_iter().flat_map(|bytes| {
+        let payload = close_payload(1000, &vec![b'x'; bytes - 2]);
+        [("close", CLOSE), ("ping", PING), ("pong", PONG)].map(|(name, first)| {
+            fails("5.5", format!("a {name} of {bytes} bytes"), masked(first, &payload), 1002)
         })
+    });
+    let longer = [Length::Sixteen, Length::SixtyFour].map(|length| {
+        let ping = masked_as(PING, length, [1, 2, 3, 4], b"p");
+        fails("5.5", format!("{length:?} bits for a ping of one byte"), ping, 1002)
     });
     let fill: Vec<u8> = (0..125).map(|n| n * 2 + 1).collect();
     let many = (0..500_u16).map(|n| masked(PING, &n.to_be_bytes())).collect::<Vec<_>>().concat();
@@ -27,6 +33,7 @@ fn control() -> Vec<Row> {
     fragmented
         .into_iter()
         .chain(long)
+        .chain(longer)
         .chain([
             row("5.5.2", "an empty ping", masked(PING, b""), vec![Pong(Vec::new())]),
             row("5.5.2", "a ping of 125 bytes, not UTF-8", masked(PING, &fill), vec![Pong(fill.clone())]),
@@ -47,6 +54,7 @@ fn closing() -> Vec<Row> {
     let invalid = INVALID_CODES.map(|code| fails("7.4", format!("close {code}"), close(code, b""), 1002));
     let reasons = INVALID_UTF8
         .map(|(name, bytes)| fails("5.5.1", format!("a reason with {name}"), close(1000, bytes), 1007));
+    let behind = |name, more: Vec<u8>| fails("7.1.7", name, [masked(0x83, b""), more].concat(), 1002);
     let longest = "x".repeat(123);
     let cut = [&[b'x'; 122][..], b"\xc3"].concat();
     valid
@@ -69,11 +77,15 @@ fn closing() -> Vec<Row> {
             fails("5.5.1", "a ping behind the close", [close(1000, b""), masked(PING, b"p")].concat(), 1000),
             fails("5.5.1", "two closes", [close(1000, b""), close(1001, b"")].concat(), 1000),
             fails("5.5.1", "rubbish behind the close", [close(1000, b""), vec![0xff; 100]].concat(), 1000),
-            fails(
+            behind("a close behind a violation", close(1000, b"")),
+            behind("a text behind a violation", text("a")),
+            behind("a ping behind a violation", masked(PING, b"p")),
+            behind("a text that is not UTF-8 behind a violation", masked(TEXT, b"\xff")),
+            row(
                 "7.1.7",
-                "a close behind a violation",
-                [masked(0x83, b""), close(1000, b"")].concat(),
-                1002,
+                "a violation behind a text, a close behind both",
+                [text("a"), masked(0x83, b""), close(1000, b"")].concat(),
+                vec![echo("a"), Close(1002)],
             ),
         ])
         .collect()

@@ -62,7 +62,7 @@ fn the_server_reacts_to_every_frame_as_the_rfc_says() {
     let rows = rows();
     let failures: Vec<_> = rows.iter().filter_map(|row| check(&server, row).err()).collect();
     assert!(failures.is_empty(), "{} of {} rows:\n{}", failures.len(), rows.len(), failures.join("\n"));
-    assert!(rows.len() > 500, "{} rows", rows.len());
+    assert!(rows.len() > 1_800, "{} rows", rows.len());
 }
 
 fn check(server: &ServerHandle, row: &Row) -> Result<(), String> {

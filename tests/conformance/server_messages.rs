@@ -1,7 +1,7 @@
 //! Sections 5.4 and 8.1 against the server: fragments, and texts in them.
 
-use crate::codes::{INVALID_UTF8, VALID_UTF8};
-use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, PONG, TEXT, close_payload, masked};
+use crate::codes::{VALID_UTF8, invalid_texts};
+use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, PONG, TEXT, byte_by_byte, close_payload, masked};
 use crate::server_frames::Reaction::{Close, Error, Pong};
 use crate::server_frames::{Row, echo, fails, row, text};
 
@@ -13,7 +13,6 @@ pub fn rows() -> Vec<Row> {
 fn fragments() -> Vec<Row> {
     let hello =
         |frames: &[Vec<u8>]| [&[masked(FIRST, b"\"hel")], frames, &[masked(LAST, b"lo\"")]].concat().concat();
-    let singles: Vec<_> = b"\"hello\"".iter().map(|&byte| masked(MIDDLE, &[byte])).collect();
     let many: Vec<_> = (0..1_000).map(|_| masked(MIDDLE, b"x")).collect();
     let whole = || vec![echo("hello")];
     vec![
@@ -37,12 +36,7 @@ fn fragments() -> Vec<Row> {
             [masked(FIRST, b""), masked(MIDDLE, b""), masked(LAST, b"")].concat(),
             vec![Error],
         ),
-        row(
-            "5.4",
-            "a byte a fragment",
-            [masked(FIRST, b""), singles.concat(), masked(LAST, b"")].concat(),
-            whole(),
-        ),
+        row("5.4", "a byte a fragment", byte_by_byte(masked, b"\"hello\""), whole()),
         row(
             "5.4",
             "a thousand fragments",
@@ -107,22 +101,16 @@ fn utf8() -> Vec<Row> {
         });
         std::iter::once(whole).chain(cuts)
     });
-    let invalid = INVALID_UTF8.into_iter().flat_map(|(name, bytes)| {
-        let good = "\"aé€𝄞z\"";
-        let places = good.char_indices().map(|(at, _)| at).chain([good.len()]);
-        places.flat_map(move |at| {
-            let payload = [&good.as_bytes()[..at], bytes, &good.as_bytes()[at..]].concat();
-            let (first, last) = payload.split_at(at + 1);
-            [
-                fails("8.1", format!("{name} at {at}"), masked(TEXT, &payload), 1007),
-                fails(
-                    "8.1",
-                    format!("{name} at {at}, cut behind its first byte"),
-                    [masked(FIRST, first), masked(LAST, last)].concat(),
-                    1007,
-                ),
-            ]
-        })
+    let invalid = invalid_texts().flat_map(|(name, payload)| {
+        let whole = fails("8.1", name.clone(), masked(TEXT, &payload), 1007);
+        let singles = byte_by_byte(masked, &payload);
+        let singles = fails("8.1", format!("{name}, a byte a fragment"), singles, 1007);
+        let cuts = (0..=payload.len()).map(move |at| {
+            let (first, last) = payload.split_at(at);
+            let frames = [masked(FIRST, first), masked(LAST, last)].concat();
+            fails("8.1", format!("{name}, cut at {at}"), frames, 1007)
+        });
+        [whole, singles].into_iter().chain(cuts)
     });
     // The rest of the message need not come.
     let early = fails("8.1", "an invalid byte in a first fragment", masked(FIRST, b"\"\xff"), 1007);
