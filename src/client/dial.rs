@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::http::header::{
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::connect::{Connect, ConnectError};
@@ -78,6 +80,12 @@ impl<K: Connect, D: Dialect, C: Clock + Unpin> Dialer<K, D, C> {
             let stream = HeadFirst::new(Tapped::new(stream, clock.clone()));
             let shaken = client_async_with_config(request, stream, Some(handshake_config())).await;
             let (ws, response) = shaken.map_err(ConnectError::of_handshake)?;
+            // tungstenite looks at the first alone, but several are one list, which must be that word and no more
+            // (RFC 6455, section 4.1, last list, point 2; RFC 9110, section 5.3).
+            if response.headers().get_all(UPGRADE).iter().nth(1).is_some() {
+                let cause = "more than one Upgrade header, where `Upgrade: websocket` must be all".to_owned();
+                return Err(ConnectError::NotWebSocket { cause });
+            }
             // None is ever asked for, and tungstenite does not look (RFC 6455, section 4.1, last list, point 5).
             if let Some(extension) = response.headers().get(SEC_WEBSOCKET_EXTENSIONS) {
                 let cause = format!("it uses an extension that was not asked for: {extension:?}");
