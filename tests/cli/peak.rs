@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::process::{Running, Server, floodline, run, scratch};
 use crate::{contract, schema};
 
+/// On a machine that others use, one of so many attempts is judged.
+const ATTEMPTS: usize = 4;
+
 /// A search in which neither other processes nor a late generator excuse anything, from a low rate on: the tests that
 /// run beside this one take CPU too.
 fn settings(name: &str, more: &str) -> PathBuf {
@@ -29,7 +32,10 @@ fn the_capacity_of_a_server_is_found_and_named_as_the_limit() {
     let pid = server.running.pid().to_string();
     let args = ["peak", "--target", &server.url, "--pid", &pid, "--profile", "smoke", "--json", "-"];
     let more = ["--config", config.to_str().unwrap(), "--out", out.path().to_str().unwrap()];
-    let finished = run(args.into_iter().chain(more)).expect(1);
+    // A generator that others kept from its work for longer than a backlog may last is right to be in doubt, and is asked again.
+    let search = |_| run(args.into_iter().chain(more));
+    let finished = (0..ATTEMPTS).map(search).find(|finished| finished.code != Some(3));
+    let finished = finished.expect("the machine was never quiet enough for a verdict").expect(1);
     let peak = finished.json();
     assert_eq!((&peak["schema"], &peak["verdict"]), (&"floodline.peak/1".into(), &"fail".into()));
     schema::validates("peak", &peak);
