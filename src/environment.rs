@@ -62,16 +62,41 @@ impl Environment {
     pub fn fingerprint(&self) -> String {
         let kernel = self.kernel.as_deref().map(major_minor);
         let cores = self.cores.map(|cores| cores.to_string());
-        let mut hash = FNV_OFFSET_BASIS;
-        for part in [self.os.as_deref(), kernel, self.cpu.as_deref(), cores.as_deref()] {
-            // 0xff occurs in no UTF-8 text: it keeps neighbours apart, and 0xfe an unknown part from an empty one.
-            let bytes = part.map_or(&[0xfe][..], str::as_bytes);
-            for &byte in bytes.iter().chain(&[0xff]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-            }
-        }
-        format!("{hash:016x}")
+        hashed(&[self.os.as_deref(), kernel, self.cpu.as_deref(), cores.as_deref()])
     }
+}
+
+/// A name for this very machine, 16 hexadecimal digits: over what its system was given as it was installed (machine-id(5)),
+/// or else over its host name. `None` where neither is known.
+///
+/// The id itself is confidential by its manual, so it is told only as a hash of half its length.
+#[must_use]
+pub fn machine_id() -> Option<String> {
+    named(std::fs::read_to_string("/etc/machine-id").ok().as_deref(), System::host_name().ok())
+}
+
+fn named(installed: Option<&str>, host: Option<String>) -> Option<String> {
+    // Before its first start a system may be `uninitialized`, and an image for many has an empty file.
+    let id = installed.map(str::trim).filter(|id| !id.is_empty() && *id != "uninitialized");
+    match id {
+        Some(id) => Some(hashed(&[Some("floodline machine-id"), Some(id)])),
+        None => {
+            host.filter(|host| !host.is_empty()).map(|host| hashed(&[Some("floodline host"), Some(&host)]))
+        }
+    }
+}
+
+/// The hash of some parts in turn.
+fn hashed(parts: &[Option<&str>]) -> String {
+    let mut hash = FNV_OFFSET_BASIS;
+    for part in parts {
+        // 0xff occurs in no UTF-8 text: it keeps neighbours apart, and 0xfe an unknown part from an empty one.
+        let bytes = part.map_or(&[0xfe][..], str::as_bytes);
+        for &byte in bytes.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+    }
+    format!("{hash:016x}")
 }
 
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -152,6 +177,21 @@ mod tests {
             assert!(!seen.contains(&fingerprint), "{other:?}");
             seen.push(fingerprint);
         }
+    }
+
+    #[test]
+    fn a_machine_is_told_by_its_id_or_else_by_its_host_name() {
+        let host = || Some("here".to_owned());
+        let by_id = |id| named(Some(id), host()).unwrap();
+        assert_eq!(by_id("0123456789abcdef0123456789abcdef\n"), by_id("0123456789abcdef0123456789abcdef"));
+        assert_ne!(by_id("0123456789abcdef0123456789abcdef"), by_id("0123456789abcdef0123456789abcdee"));
+        assert!(!by_id("0123456789abcdef0123456789abcdef").contains("01234567"));
+        for none in [Some(""), Some("\n"), Some("uninitialized\n"), None] {
+            assert_eq!(named(none, host()), named(None, host()), "{none:?}");
+            assert_ne!(named(none, host()), named(none, Some("there".to_owned())), "{none:?}");
+            assert_eq!((named(none, None), named(none, Some(String::new()))), (None, None), "{none:?}");
+        }
+        assert_eq!(machine_id(), machine_id());
     }
 
     #[test]

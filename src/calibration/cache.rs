@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, machine_id};
 use crate::result::calibration::{Calibration, Generator};
 use crate::units;
 
@@ -38,6 +38,8 @@ pub enum Known {
     Outdated(String),
     /// What it can do.
     Valid(Box<Calibration>),
+    /// What it can do with another load; and why what was measured with one like this does not hold any more, in words.
+    OfAnotherLoad(Box<Calibration>, String),
 }
 
 /// A directory with calibrations.
@@ -71,7 +73,7 @@ impl CalibrationCache {
         &self.path
     }
 
-    /// What is known of `generator`: its latest calibration, of messages and connections like these where there is one.
+    /// What is known of `generator`: its latest calibration, of messages and connections like these where one holds.
     #[must_use]
     pub fn look_up(
         &self,
@@ -94,10 +96,16 @@ impl CalibrationCache {
             |known: &&Calibration| (known.payload_bytes, known.connections) == (payload_bytes, connections);
         let latest = |known: &&Calibration| known.measured_at_unix_ns;
         let valid: Vec<&Calibration> = kept.iter().filter(|known| why_not(known).is_none()).collect();
-        let of_load = valid.iter().copied().filter(alike).max_by_key(latest);
-        match of_load.or_else(|| valid.iter().copied().max_by_key(latest)) {
-            Some(calibration) => Known::Valid(Box::new(calibration.clone())),
-            None => kept.iter().max_by_key(latest).and_then(why_not).map_or(Known::Nothing, Known::Outdated),
+        if let Some(of_load) = valid.iter().copied().filter(alike).max_by_key(latest) {
+            return Known::Valid(Box::new(of_load.clone()));
+        }
+        let outdated = kept.iter().filter(alike).max_by_key(latest).and_then(why_not);
+        match (valid.iter().copied().max_by_key(latest), outdated) {
+            (Some(other), Some(why)) => Known::OfAnotherLoad(Box::new(other.clone()), why),
+            (Some(other), None) => Known::Valid(Box::new(other.clone())),
+            (None, _) => {
+                kept.iter().max_by_key(latest).and_then(why_not).map_or(Known::Nothing, Known::Outdated)
+            }
         }
     }
 
@@ -158,7 +166,8 @@ pub fn generator_of(executable: &Path) -> io::Result<Generator> {
     let content = fs::read(executable)?;
     let Environment { cpu, cores, kernel, floodline, .. } = Environment::detect();
     let executable_crc32 = crc32fast::hash(&content);
-    Ok(Generator { cpu, cores, kernel, floodline, executable_bytes: content.len() as u64, executable_crc32 })
+    let (machine, executable_bytes) = (machine_id(), content.len() as u64);
+    Ok(Generator { machine, cpu, cores, kernel, floodline, executable_bytes, executable_crc32 })
 }
 
 #[cfg(test)]
@@ -235,6 +244,42 @@ mod tests {
     }
 
     #[test]
+    fn another_loads_does_not_hide_that_this_ones_is_outdated() {
+        let Scratch { cache, _dir } = scratch();
+        let here = example().generator;
+        let known = |connections, now| cache.look_up(&here, 64, connections, now);
+        cache.keep(&at(DAY_NS, 10)).unwrap();
+        cache.keep(&at(5 * DAY_NS, 50)).unwrap();
+        assert_eq!(known(10, 8 * DAY_NS), Known::Valid(Box::new(at(DAY_NS, 10))));
+        let why = "it was measured 8 days ago".to_owned();
+        assert_eq!(known(10, 9 * DAY_NS), Known::OfAnotherLoad(Box::new(at(5 * DAY_NS, 50)), why));
+        // One that never was cannot be outdated.
+        assert_eq!(known(11, 9 * DAY_NS), Known::Valid(Box::new(at(5 * DAY_NS, 50))));
+    }
+
+    #[test]
+    fn what_a_machine_of_the_same_kind_measured_is_not_used() {
+        let Scratch { cache, _dir } = scratch();
+        cache.keep(&example()).unwrap();
+        let twin = Generator { machine: Some("0".to_owned()), ..example().generator };
+        let known = cache.look_up(&twin, 64, 10, 0);
+        assert_eq!(known, Known::Outdated("it was measured on another machine".to_owned()));
+        // A file from before the machine was noted is read, and not used either.
+        let text = fs::read_to_string(cache.path()).unwrap();
+        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let generator = old["calibrations"][0]["generator"].as_object_mut().unwrap();
+        assert!(generator.remove("machine").is_some());
+        fs::write(cache.path(), old.to_string()).unwrap();
+        let known = cache.look_up(&twin, 64, 10, 0);
+        let why = "it does not say on which machine it was measured".to_owned();
+        assert_eq!(known, Known::Outdated(why));
+        // The twin's own stands beside it.
+        cache.keep(&Calibration { generator: twin.clone(), ..example() }).unwrap();
+        assert!(matches!(cache.look_up(&twin, 64, 10, 0), Known::Valid(_)));
+        assert_eq!(cache.read().unwrap().len(), 2);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_said_and_replaced() {
         let Scratch { cache, _dir } = scratch();
         fs::create_dir_all(cache.path().parent().unwrap()).unwrap();
@@ -280,6 +325,7 @@ mod tests {
         let generator = generator_of(&executable).unwrap();
         // The check value of CRC-32.
         assert_eq!((generator.executable_bytes, generator.executable_crc32), (9, 0xcbf4_3926));
+        assert_eq!(generator.machine, machine_id());
         assert!(generator_of(&dir.path().join("absent")).is_err());
     }
 }

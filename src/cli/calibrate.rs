@@ -179,13 +179,20 @@ pub(super) fn known(payload_bytes: usize, connections: u32) -> Option<Box<Calibr
         Known::Valid(calibration) => Some(calibration),
         Known::Nothing => None,
         Known::Outdated(why) => {
-            let text =
-                format!("note: the calibration is not used: {why}; `floodline calibrate` makes a new one\n");
-            // Standard error may be closed; the result does without.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            note(&format!("the calibration is not used: {why}"));
             None
         }
+        Known::OfAnotherLoad(calibration, why) => {
+            note(&format!("the calibration of this load is not used: {why}; that of another load is shown"));
+            Some(calibration)
+        }
     }
+}
+
+fn note(text: &str) {
+    let text = format!("note: {text}; `floodline calibrate` makes a new one\n");
+    // Standard error may be closed; the result does without.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The line beside a result.

@@ -51,6 +51,10 @@ pub struct Calibration {
 /// The generator and the machine that a calibration holds for. What could not be found out is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generator {
+    /// The machine itself: 16 hexadecimal digits that [`machine_id`](crate::environment::machine_id) gives. Two of a kind
+    /// may share a home.
+    #[serde(default)]
+    pub machine: Option<String>,
     /// The processor.
     pub cpu: Option<String>,
     /// Logical processors that the process may use.
@@ -98,9 +102,14 @@ impl Generator {
             (here != there).then(|| format!("the {what} is {here}, it was measured with {there}"))
         };
         let cores = |cores: Option<u64>| shown(&cores.map(|cores| cores.to_string()));
+        let machine = (self.machine != measured.machine).then(|| match &measured.machine {
+            Some(_) => "it was measured on another machine".to_owned(),
+            None => "it does not say on which machine it was measured".to_owned(),
+        });
         differs("processor", shown(&self.cpu), shown(&measured.cpu))
             .or_else(|| differs("number of cores", cores(self.cores), cores(measured.cores)))
             .or_else(|| differs("kernel", shown(&self.kernel), shown(&measured.kernel)))
+            .or(machine)
             .or_else(|| differs("version", self.floodline.clone(), measured.floodline.clone()))
             .or_else(|| (self != measured).then(|| "the executable is another build".to_owned()))
     }
@@ -149,6 +158,7 @@ pub(crate) mod tests {
             schema: CALIBRATION_SCHEMA.to_owned(),
             measured_at_unix_ns: 1_000_000_000_000_000_000,
             generator: Generator {
+                machine: Some("0123456789abcdef".to_owned()),
                 cpu: Some("Example CPU".to_owned()),
                 cores: Some(2),
                 kernel: Some("6.18.44".to_owned()),
@@ -199,10 +209,11 @@ pub(crate) mod tests {
     #[test]
     fn the_first_difference_is_named() {
         type Edit = fn(&mut Generator);
-        let edits: [(Edit, &str); 6] = [
+        let edits: [(Edit, &str); 7] = [
             (|g| g.cpu = None, "processor is unknown, it was measured with Example CPU"),
             (|g| g.cores = Some(4), "number of cores is 4, it was measured with 2"),
             (|g| g.kernel = Some("6.19".to_owned()), "kernel is 6.19, it was measured with 6.18.44"),
+            (|g| g.machine = None, "measured on another machine"),
             (|g| g.floodline = "0.2.0".to_owned(), "version is 0.2.0"),
             (|g| g.executable_crc32 = 8, "another build"),
             (|g| g.executable_bytes = 11, "another build"),

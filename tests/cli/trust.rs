@@ -209,10 +209,10 @@ impl Cache {
         Running::start(command).wait()
     }
 
-    /// Keeps one calibration, as `floodline calibrate` would have.
-    fn write(&self, calibration: &Value) {
+    /// Keeps these calibrations, as `floodline calibrate` would have.
+    fn write(&self, calibrations: &[&Value]) {
         std::fs::create_dir_all(&self.0).unwrap();
-        let kept = json!({"schema": "floodline.calibrations/1", "calibrations": [calibration]});
+        let kept = json!({"schema": "floodline.calibrations/1", "calibrations": calibrations});
         std::fs::write(self.file(), kept.to_string()).unwrap();
     }
 }
@@ -262,7 +262,7 @@ fn a_calibration_stands_beside_a_result_and_excuses_what_is_beyond_the_ceiling()
     let cache = Cache::new("beside");
     let mut calibration = cache.run(&CALIBRATE).json();
     calibration["ceiling_per_second"] = json!(1_000.0);
-    cache.write(&calibration);
+    cache.write(&[&calibration]);
     let args = load("901", &["--duration", "500ms", IMPOSSIBLE[0], IMPOSSIBLE[1]]);
     let finished = cache.run(&args).expect(3);
     let run = finished.json();
@@ -287,20 +287,33 @@ fn a_calibration_that_holds_no_more_is_not_used_and_said_so() {
     let cache = Cache::new("outdated");
     let calibration = cache.run(&CALIBRATE).json();
     type Edit = fn(&mut Value);
-    let edits: [(Edit, &str); 3] = [
+    let edits: [(Edit, &str); 5] = [
         (|known| known["measured_at_unix_ns"] = json!(1_700_000_000_000_000_000_u64), "days ago"),
         (|known| known["generator"]["executable_crc32"] = json!(1), "another build"),
         (|known| known["generator"]["cores"] = json!(1_000), "number of cores"),
+        (|known| known["generator"]["machine"] = json!("0123456789abcdef"), "on another machine"),
+        // As it was kept before machines were told apart.
+        (|known| drop(known["generator"].as_object_mut().unwrap().remove("machine")), "on which machine"),
     ];
     for (edit, why) in edits {
         let mut outdated = calibration.clone();
         edit(&mut outdated);
-        cache.write(&outdated);
+        cache.write(&[&outdated]);
         let finished = cache.run(&load("100", &["--duration", "200ms"]));
         assert_eq!(finished.json()["calibration"], Value::Null);
         for part in ["the calibration is not used", why, "floodline calibrate"] {
             assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
         }
+    }
+    // Another load's holds, and is shown in its place: that is said.
+    let (mut outdated, mut other) = (calibration.clone(), calibration.clone());
+    outdated["generator"]["executable_crc32"] = json!(1);
+    other["connections"] = json!(5);
+    cache.write(&[&outdated, &other]);
+    let finished = cache.run(&load("100", &["--duration", "200ms"]));
+    assert_eq!(finished.json()["calibration"]["connections"], 5);
+    for part in ["the calibration of this load is not used", "another build", "of another load"] {
+        assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
     }
     run(load("100", &["--duration", "200ms"])).expect(0);
 }
