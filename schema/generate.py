@@ -19,7 +19,8 @@ SRC = HERE.parent / "src"
 # Where the types of results are.
 FILES = [
     "result.rs", "result/test.rs", "result/peak.rs", "result/calibration.rs", "result/compare.rs",
-    "result/selftest.rs", "result/truth.rs", "result/fan_out.rs", "result/unmatched.rs", "record.rs", "sampler.rs", "ledger/mod.rs", "workload.rs", "environment.rs",
+    "result/selftest.rs", "result/truth.rs", "result/fan_out.rs", "result/unmatched.rs", "result/unopened.rs",
+    "record.rs", "sampler.rs", "ledger/mod.rs", "workload.rs", "environment.rs",
     "history/mod.rs",
 ]
 

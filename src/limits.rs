@@ -1,5 +1,6 @@
 //! The operating system's limit on open files: each connection takes one.
 
+use std::fs::File;
 use std::io;
 
 use thiserror::Error;
@@ -83,6 +84,21 @@ pub fn ensure_open_files(_needed: u64) -> Result<u64, LimitError> {
 #[cfg(unix)]
 fn soft_limit_for(needed: u64, soft: u64, hard: u64) -> Result<u64, LimitError> {
     if needed <= hard { Ok(soft.max(needed)) } else { Err(LimitError::HardLimit { needed, soft, hard }) }
+}
+
+/// Open files that are held in hand until it is dropped, so that there are some then, whatever takes all others meanwhile.
+#[derive(Debug)]
+pub struct Reserve {
+    _held: Vec<File>,
+}
+
+impl Reserve {
+    /// Holds so many, or as many as there are.
+    #[must_use]
+    pub fn of(files: usize) -> Self {
+        let nothing = if cfg!(windows) { "NUL" } else { "/dev/null" };
+        Self { _held: (0..files).map_while(|_| File::open(nothing).ok()).collect() }
+    }
 }
 
 #[cfg(test)]

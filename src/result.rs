@@ -12,6 +12,7 @@ pub mod selftest;
 mod test;
 pub mod truth;
 mod unmatched;
+mod unopened;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,6 +29,7 @@ pub use fan_out::FanOut;
 pub use merge::MergeError;
 pub use test::{CaseResults, Incident, PhaseRun, TEST_SCHEMA, TestResults};
 pub use unmatched::{UNMATCHED_KEPT, Unmatched, UnmatchedKind};
+pub use unopened::Unopened;
 
 /// The version of the JSON of one run. Fields are only ever added.
 pub const RUN_SCHEMA: &str = "floodline.run/1";
@@ -293,8 +295,11 @@ pub struct ConnectionCounts {
     pub dropped: u64,
     /// How often a lost one was opened again.
     pub reconnects: u64,
-    /// What ended or refused them, with how often.
+    /// What ended or refused them, or kept them from being opened, with how often.
     pub reasons: std::collections::BTreeMap<String, u64>,
+    /// Those that the generator itself could not open, which are not among the refused.
+    #[serde(default)]
+    pub unopened: Unopened,
     /// How long opening one took.
     pub setup_us: Option<LatencyMeasurement>,
     /// Of that, TCP.

@@ -154,18 +154,29 @@ impl ConnectError {
             | Self::TimedOut { .. } => false,
         }
     }
+
+    /// What the generator lacked, in words; `None` where it [is not ours](Self::is_ours).
+    pub(super) fn lacked(&self) -> Option<String> {
+        match self {
+            Self::NoFiles { cause, .. } => Some(format!("the generator ran out of open files ({cause})")),
+            Self::NoPorts { .. } => Some("the generator ran out of local ports".to_owned()),
+            ours if ours.is_ours() => Some(format!("the generator could not connect ({ours})")),
+            _ => None,
+        }
+    }
 }
 
 impl ConnectError {
     /// What it means that there is no TCP connection.
     fn tcp(address: String, cause: io::Error) -> Self {
         #[cfg(unix)]
-        match cause.raw_os_error() {
-            Some(libc::EADDRNOTAVAIL) => return Self::NoPorts { address },
-            Some(libc::EMFILE | libc::ENFILE) => return Self::NoFiles { address, cause },
-            _ => {}
+        if let Some(libc::EMFILE | libc::ENFILE) = cause.raw_os_error() {
+            return Self::NoFiles { address, cause };
         }
-        Self::Tcp { address, cause }
+        match cause.kind() {
+            io::ErrorKind::AddrNotAvailable => Self::NoPorts { address },
+            _ => Self::Tcp { address, cause },
+        }
     }
 
     /// What the handshake's failure means.
@@ -376,5 +387,30 @@ impl AsyncWrite for NetStream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_generator_lacks_is_told_from_what_the_target_does() {
+        let of = |cause: io::Error| ConnectError::tcp("host:1".to_owned(), cause);
+        let lacked = |code| of(io::Error::from_raw_os_error(code)).lacked();
+        for code in [libc::EMFILE, libc::ENFILE] {
+            let why = lacked(code).unwrap();
+            assert!(why.starts_with("the generator ran out of open files ("), "{why}");
+        }
+        let ports = Some("the generator ran out of local ports".to_owned());
+        assert_eq!(lacked(libc::EADDRNOTAVAIL), ports);
+        // As it is where every address of the loopback has been tried.
+        assert_eq!(of(io::ErrorKind::AddrNotAvailable.into()).lacked(), ports);
+        for code in [libc::ECONNREFUSED, libc::ECONNRESET, libc::EHOSTUNREACH, libc::ETIMEDOUT] {
+            assert_eq!(lacked(code), None);
+        }
+        assert_eq!(ConnectError::Refused { status: 503 }.lacked(), None);
+        assert!(ConnectError::UnusableToken.lacked().is_some_and(|why| why.contains("the token holds")));
     }
 }

@@ -44,6 +44,7 @@ pub use transport::Transport;
 
 use crate::clock::{Clock, MonotonicClock, TokioClock, unix_now_ns};
 use crate::dialect::Dialect;
+use crate::limits::Reserve;
 use crate::pacer::Sleeper;
 use crate::record::{LatencyHistogram, Window, WindowSummary};
 use crate::result::{
@@ -60,6 +61,9 @@ use worker::{Opened, Plan, SetupTimes, Start, WorkerReport};
 
 /// Between the last handshake and the first message: time for every worker to be told.
 const START_DELAY: Duration = Duration::from_millis(50);
+/// Open files that a load needs once its connections are open, beside a timer for each worker: to watch the resources of both
+/// sides.
+const FILES_OF_LOAD: usize = 8;
 /// How often the coordinator collects windows and shows progress.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
 
@@ -241,6 +245,8 @@ where
     pub fn run(self, stop: &Stop, observer: &mut dyn Observer) -> Result<LoadMeasurement, ClientError> {
         let run = Run::new(MonotonicClock::start(), unix_now_ns(), u64::from(std::process::id()));
         let shares = self.shares();
+        // Where open files run out, it is connections that go without.
+        let reserve = Reserve::of(shares.len() + FILES_OF_LOAD);
         let (opened_sender, opened) = mpsc::channel();
         let (report_sender, reports) = mpsc::channel();
         let mut to_start = Vec::with_capacity(shares.len());
@@ -257,7 +263,8 @@ where
         }
         drop((opened_sender, report_sender));
         let opened: Vec<Opened> = opened.iter().collect_exactly(shares.len(), &reports)?;
-        let (mut course, starts) = self.begin(run, opened, self.together.as_deref(), stop, observer)?;
+        let (mut course, starts) =
+            self.begin(run, opened, (self.together.as_deref(), Some(reserve)), stop, observer)?;
         for (sender, start) in to_start.into_iter().zip(starts) {
             // A worker that is gone shows as a missing report.
             let _ = sender.send(start);
@@ -299,7 +306,7 @@ where
             shares.map(|connections| self.plan(&run, connections, || Ok(Sleeper::coarse()), stop)).collect();
         let opened = join_all(plans.iter_mut().map(Plan::open)).await;
         let (ready, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
-        let (mut course, starts) = self.begin(run, opened, None, stop, observer)?;
+        let (mut course, starts) = self.begin(run, opened, (None, None), stop, observer)?;
         let workers = plans.iter_mut().zip(ready).zip(starts);
         let mut loads: FuturesUnordered<_> =
             workers.map(|((plan, ready), start)| plan.load(ready, start)).collect();
@@ -342,7 +349,7 @@ where
         &'a self,
         run: Run<C>,
         opened: Vec<Opened>,
-        together: Option<&Place>,
+        (together, reserve): (Option<&Place>, Option<Reserve>),
         stop: &Stop,
         observer: &'a mut dyn Observer,
     ) -> Result<(Course<'a, C>, Vec<Start>), ClientError> {
@@ -352,6 +359,8 @@ where
         let workers = opened.len();
         let connections = self.connections_opened(opened)?;
         let together_ns = together.map(|place| place.ready(stop));
+        // The connections of all are open.
+        drop(reserve);
         let start_ns = self.start_ns(together_ns, &run.clock, run.unix_origin_ns);
         Ok(Course::begin(&self.workload, run, start_ns, workers, connections, observer))
     }
@@ -378,12 +387,18 @@ where
             failures.extend(worker.failures);
         }
         failures.sort_by_key(|(index, _)| *index);
-        counts.refused = failures.len() as u64;
-        for (_, failure) in &failures {
+        for (index, failure) in &failures {
             count_reason(&mut counts.reasons, failure.to_string(), 1);
+            match failure.lacked() {
+                Some(lacked) => {
+                    count_reason(&mut counts.unopened.reasons, lacked, 1);
+                    counts.unopened.connections.push(*index);
+                }
+                None => counts.refused += 1,
+            }
         }
         if counts.established == 0 {
-            let failed = counts.refused;
+            let failed = failures.len() as u64;
             return match failures.into_iter().next() {
                 Some((_, first)) => Err(ClientError::Unreachable { failed, first }),
                 None => Err(ClientError::Stopped),

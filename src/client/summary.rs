@@ -119,18 +119,24 @@ impl Summed {
 
     /// A connection that was never open: what was due on it is unsent.
     fn add_unopened(&mut self, workload: &Workload, index: u32, offered_ns: u64) {
-        let mut due = 0;
+        let (mut due, mut untimed_due) = (0, 0);
         if let Some(schedule) = workload.schedule() {
             let held_ns = schedule.held_ns();
             let mut due_times = schedule.due_times(index);
             due_times.truncate(offered_ns);
             for due_ns in due_times {
                 due += 1;
-                self.messages.untimed_due += u64::from(!held_ns.contains(&due_ns));
+                untimed_due += u64::from(!held_ns.contains(&due_ns));
             }
         }
+        self.messages.untimed_due += untimed_due;
         self.messages.due += due;
         self.messages.unsent += due;
+        let unopened = &mut self.connections.unopened;
+        if unopened.holds(index) {
+            unopened.due += due;
+            unopened.untimed_due += untimed_due;
+        }
         self.per_connection.push(ConnectionSummary {
             connection: index,
             due,

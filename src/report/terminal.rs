@@ -145,9 +145,13 @@ fn counts(out: &mut String, results: &LoadTestResults) {
         0 => String::new(),
         n => format!(", {} opened again", units::count(n)),
     };
+    let unopened = match connections.unopened.connections.len() as u64 {
+        0 => String::new(),
+        n => format!(", {} not opened by the generator", units::count(n)),
+    };
     let _ = writeln!(
         out,
-        "connections {} of {} established, {} refused, {} dropped{reconnects}",
+        "connections {} of {} established, {} refused, {} dropped{unopened}{reconnects}",
         units::count(connections.established),
         units::count(connections.requested),
         units::count(connections.refused),

@@ -62,3 +62,25 @@ pub(crate) fn clean() -> LoadTestResults {
     results.measure();
     results
 }
+
+/// Takes from a run the last `missing` of its connections, as if the generator had had no open files for them: what was due on
+/// them is unsent.
+pub(crate) fn starve(run: &mut LoadTestResults, missing: u32) {
+    let requested = run.connections.requested as u32;
+    let due = run.messages.due * u64::from(missing) / u64::from(requested);
+    let connections: Vec<u32> = (requested - missing..requested).collect();
+    for idle in run.per_connection.iter_mut().filter(|idle| connections.contains(&idle.connection)) {
+        (idle.counts, idle.achieved, idle.latency_p95_at_most_us) = (Counts::default(), 0, None);
+    }
+    run.connections.established -= u64::from(missing);
+    let lacked = "the generator ran out of open files (EMFILE)".to_owned();
+    let reasons = [(lacked, u64::from(missing))].into();
+    run.connections.unopened = Unopened { connections, reasons, due, untimed_due: 0 };
+    run.messages.unsent += due;
+    run.messages.counts.sent -= due;
+    run.messages.counts.answered -= due;
+    run.throughput.achieved_rate *= 1.0 - f64::from(missing) / f64::from(requested);
+    run.histograms.latency = LatencyHistogram::default();
+    (0..run.messages.counts.answered).for_each(|_| run.histograms.latency.record(1_000_000));
+    run.measure();
+}

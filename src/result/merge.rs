@@ -162,6 +162,7 @@ impl ConnectionCounts {
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
+        self.unopened.absorb(other.unopened);
         (self.setup_us, self.connect_us, self.tls_us, self.upgrade_us) = (None, None, None, None);
         self.opening_s = self.opening_s.zip(other.opening_s).map(|(a, b)| a.max(b));
     }

@@ -111,6 +111,7 @@ fn results_from_before_a_field_was_added_are_read() {
         assert!(json["messages"].as_object_mut().unwrap().remove(name).is_some());
     }
     assert!(json["workload"].as_object_mut().unwrap().remove("ramp_s").is_some());
+    assert!(json["connections"].as_object_mut().unwrap().remove("unopened").is_some());
     let read = serde_json::from_value::<LoadTestResults>(json).unwrap();
     assert_eq!(read, LoadTestResults { moments: Moments::default(), ..example::clean() });
 }
@@ -141,6 +142,48 @@ fn what_was_due_in_a_ramp_ranks_nowhere() {
     let other = shard(1, |_| {});
     let error = LoadTestResults::merge(vec![ramp(0, 0, 0), other]).unwrap_err();
     assert_eq!(error, MergeError::DifferentWorkload { field: "ramp_s" });
+}
+
+#[test]
+fn a_load_as_it_was_opened_is_the_load_without_what_the_generator_did_not_open() {
+    let clean = example::clean();
+    let mut starved = example::clean();
+    let sender = |connection| ConnectionSummary {
+        connection,
+        due: 1_000,
+        counts: Counts { sent: 1_000, answered: 1_000, ..Counts::default() },
+        achieved: 1_000,
+        latency_p95_at_most_us: Some(1_000.0),
+    };
+    starved.per_connection = (0..10).map(sender).collect();
+    // Two groups of five: three of the last four are of the second, which loses so many copies of each message.
+    starved.fan_out = Some(FanOut::new(5, 2_000 * 5 + 5_000 * 5, 30_000, 0, &LatencyHistogram::default()));
+    example::starve(&mut starved, 3);
+    let latency = starved.latency_us.as_ref().unwrap();
+    assert_eq!((latency.count, latency.censored, latency.p90), (10_000, 3_000, None));
+
+    let opened = starved.as_opened();
+    assert_eq!((opened.connections.requested, opened.connections.established), (7, 7));
+    assert_eq!((opened.messages.due, opened.messages.unsent), (7_000, 0));
+    assert_eq!(opened.throughput.offered_rate, Some(700.0));
+    assert_eq!(opened.per_connection, (0..7).map(sender).collect::<Vec<_>>());
+    let latency = opened.latency_us.as_ref().unwrap();
+    assert_eq!((latency.count, latency.censored), (7_000, 0));
+    assert_eq!(latency.max, clean.latency_us.as_ref().unwrap().max);
+    // 5 and 6 have sent 1,000 each to 7, 8 and 9.
+    assert_eq!(opened.fan_out.as_ref().unwrap().expected, 35_000 - 6_000);
+    assert_eq!(opened.connections.unopened.connections, [7, 8, 9]);
+    // Where nothing is missing, nothing changes.
+    assert_eq!(clean.as_opened(), clean);
+}
+
+#[test]
+fn what_no_shard_opened_adds_up() {
+    let starved = |index, missing| shard(index, |results| example::starve(results, missing));
+    let merged = LoadTestResults::merge(vec![starved(0, 1), starved(1, 2)]).unwrap();
+    let unopened = &merged.connections.unopened;
+    assert_eq!((&*unopened.connections, unopened.due), (&[8, 9, 9][..], 3_000));
+    assert_eq!(unopened.reasons.values().copied().collect::<Vec<_>>(), [3]);
 }
 
 #[test]

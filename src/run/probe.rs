@@ -56,6 +56,12 @@ pub struct ProbeEvidence {
     pub failed: u64,
     /// What the first of these got.
     pub first_failure: Option<String>,
+    /// Those that never got as far as the server, for want of open files, say: they are not among the attempts.
+    #[serde(default)]
+    pub unmade: u64,
+    /// What the first of these lacked.
+    #[serde(default)]
+    pub first_unmade: Option<String>,
     /// Why nothing was tried.
     pub unavailable: Option<String>,
 }
@@ -64,6 +70,7 @@ enum Outcome {
     Admitted { cut: bool },
     Refused(u16),
     Failed(String),
+    Unmade(String),
 }
 
 /// Tries until `over`, and then waits for what has begun.
@@ -139,6 +146,7 @@ async fn attempt(connect: &TcpConnect, stay_until: Option<watch::Receiver<bool>>
     let mut ws = match tokio::time::timeout(PATIENCE, opening).await {
         Ok(Ok((ws, _))) => ws,
         Ok(Err(ConnectError::Refused { status })) => return Outcome::Refused(status),
+        Ok(Err(error)) if error.is_ours() => return Outcome::Unmade(error.to_string()),
         Ok(Err(error)) => return Outcome::Failed(error.to_string()),
         Err(_) => return Outcome::Failed(format!("no answer within {} s", PATIENCE.as_secs())),
     };
@@ -168,6 +176,30 @@ impl ProbeEvidence {
                 self.failed += 1;
                 self.first_failure.get_or_insert(why);
             }
+            Outcome::Unmade(why) => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.unmade += 1;
+                self.first_unmade.get_or_insert(why);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_got_as_far_as_the_server_is_no_attempt() {
+        let mut evidence = ProbeEvidence { attempts: 3, ..ProbeEvidence::default() };
+        for outcome in [
+            Outcome::Unmade("no files".to_owned()),
+            Outcome::Unmade("no more".to_owned()),
+            Outcome::Refused(401),
+        ] {
+            evidence.add(outcome);
+        }
+        assert_eq!((evidence.attempts, evidence.unmade, evidence.failed), (1, 2, 0));
+        assert_eq!((evidence.refused[&401], evidence.first_unmade.as_deref()), (1, Some("no files")));
     }
 }

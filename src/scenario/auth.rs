@@ -9,7 +9,7 @@ use super::criteria::{counted, skipped};
 use super::load::{connections_over, counting_over, unanswered_over};
 use super::{Body, Case, Need, workload};
 use crate::config::HighVolumeConfig;
-use crate::result::{CriterionOutcome, LoadTestResults};
+use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
 use crate::run::plan::{Action, Bearer, Evidence, Locks, Phase, Plan};
 use crate::run::scene::{Load, Manner, Probe, ProbeEvidence, Scene, SceneEvidence};
 use crate::units;
@@ -115,6 +115,9 @@ fn kept_out(name: &str, probe: Option<&ProbeEvidence>) -> CriterionOutcome {
     if let Some(why) = &probe.unavailable {
         return skipped(name, limit, why);
     }
+    if let Some(in_doubt) = unmade(name, &limit, &[probe]) {
+        return in_doubt;
+    }
     let measured = format!("{} of {}", units::count(probe.admitted), units::count(probe.attempts));
     counted(name, limit, measured, probe.admitted == 0 && probe.attempts > 0, [])
 }
@@ -125,6 +128,9 @@ fn expired_cut(probe: Option<&ProbeEvidence>) -> CriterionOutcome {
     let Some(probe) = probe else { return untried(name, limit) };
     if let Some(why) = &probe.unavailable {
         return skipped(name, limit, why);
+    }
+    if let Some(in_doubt) = unmade(name, &limit, &[probe]) {
+        return in_doubt;
     }
     let measured = format!("{} of {}", units::count(probe.cut), units::count(probe.attempts));
     let holds = probe.cut == probe.attempts && probe.cut > 0;
@@ -149,6 +155,10 @@ fn refusals_told(scene: &SceneEvidence) -> CriterionOutcome {
     {
         return skipped(name, limit, why);
     }
+    let all: Vec<&ProbeEvidence> = tried().copied().collect();
+    if let Some(in_doubt) = unmade(name, &limit, &all) {
+        return in_doubt;
+    }
     let attempts: u64 = tried().map(|probe| probe.attempts).sum();
     let admitted: u64 = tried().map(|probe| probe.admitted).sum();
     let told: u64 =
@@ -163,6 +173,18 @@ fn refusals_told(scene: &SceneEvidence) -> CriterionOutcome {
     counted(name, limit, measured, untold == 0 && attempts > 0, others.chain(failures))
 }
 
+/// In doubt where every attempt failed for want of something of the generator's own: nothing got as far as the server.
+fn unmade(name: &str, limit: &str, probes: &[&ProbeEvidence]) -> Option<CriterionOutcome> {
+    let lacked = probes.iter().find_map(|probe| probe.first_unmade.as_ref())?;
+    probes.iter().all(|probe| probe.attempts == 0).then(|| CriterionOutcome {
+        name: name.to_owned(),
+        limit: limit.to_owned(),
+        measured: "none".to_owned(),
+        verdict: Verdict::Inconclusive,
+        evidence: vec![format!("the generator could make no attempt: {lacked}")],
+    })
+}
+
 fn untried(name: &str, limit: String) -> CriterionOutcome {
     counted(name, limit, "none".to_owned(), false, ["nobody tried to get in".to_owned()])
 }
@@ -171,7 +193,6 @@ fn untried(name: &str, limit: String) -> CriterionOutcome {
 mod tests {
     use super::super::testing::{assert_fails, judged, loaded, named, run, seen};
     use super::*;
-    use crate::result::Verdict;
     use crate::run::plan::PhaseEvidence;
     use crate::run::scene::NamedRun;
 
@@ -225,6 +246,31 @@ mod tests {
         for (names, edit) in cases {
             assert_fails(&with(edit), names);
         }
+    }
+
+    #[test]
+    fn attempts_that_the_generator_could_not_make_are_no_fault_of_the_server() {
+        let starved = |attempts: u64| {
+            with(move |_, probes| {
+                probes.iter_mut().for_each(|probe| {
+                    let told = [(401, attempts)].into();
+                    let stays = probe.name == EXPIRING;
+                    (probe.attempts, probe.unmade) = (attempts, 3);
+                    probe.first_unmade = Some("no more open files".to_owned());
+                    (probe.admitted, probe.cut) = if stays { (attempts, attempts) } else { (0, 0) };
+                    probe.refused = if stays { [].into() } else { told };
+                });
+            })
+        };
+        assert_fails(&starved(2), &[]);
+        let nothing = starved(0);
+        assert_eq!(named(&nothing, Verdict::Inconclusive).len(), 5, "{nothing:#?}");
+        assert_eq!(named(&nothing, Verdict::Fail), [""; 0]);
+        // One who was let in was let in.
+        let open = with(|_, probes| {
+            (probes[0].unmade, probes[0].admitted, probes[0].refused) = (3, 1, [(401, 99)].into());
+        });
+        assert_fails(&open, &["unauthenticated_admitted"]);
     }
 
     #[test]

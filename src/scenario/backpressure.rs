@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::comparison::{p95_as_before, rate_as_before};
-use super::criteria::{Timed, counted, skipped};
+use super::criteria::{Timed, counted, needs_all, skipped};
 use super::load::{connections_over, counting_over};
 use super::{Body, Case, Need, flag, workload};
 use crate::config::HighVolumeConfig;
@@ -92,6 +92,12 @@ fn judge(config: &HighVolumeConfig, evidence: &Evidence) -> Vec<CriterionOutcome
             Some(why) => criteria.extend(OF_OVERFLOW.map(|name| skipped(name, "an overflow", why))),
         }
         criteria.extend(high_priority(config, evidence, normal, high));
+        if scene.in_flight_reached_s.is_none() {
+            // Fewer connections may not fill the queue, and then nothing is refused or overtaken.
+            let by_overflow = |name: &str| OF_OVERFLOW.contains(&name) || name == "high_priority_first";
+            let of_overflow = criteria.iter_mut().filter(|criterion| by_overflow(&criterion.name));
+            of_overflow.for_each(|criterion| needs_all(criterion, &[normal]));
+        }
         criteria.push(queue_empty(config, evidence, scene, [normal, high]));
     }
     if let (Some(before), Some(after)) = (evidence.run("before"), evidence.run("after")) {
@@ -452,6 +458,33 @@ mod tests {
             parts.normal.moments.first_refusal_s = None;
         });
         assert_fails(&criteria, &["overflow", "signal", "refusals_told", "high_priority_first"]);
+    }
+
+    #[test]
+    fn an_overflow_that_the_generator_was_too_small_for_is_in_doubt() {
+        let criteria = |edit: fn(&mut Parts)| {
+            let mut parts = clean();
+            crate::result::example::starve(&mut parts.normal, 40);
+            // A queue that is never full: nothing is refused, and nothing is said.
+            parts.normal.messages.counts.answered += parts.normal.messages.counts.refused;
+            parts.normal.messages.counts.refused = 0;
+            parts.normal.moments.first_refusal_s = None;
+            parts.normal.moments.first_backpressure_s = None;
+            parts.scene.in_flight_reached_s = None;
+            edit(&mut parts);
+            CASE.assess(&HighVolumeConfig::for_profile(crate::config::Profile::Full), &evidence(parts))
+        };
+        let doubted = criteria(|_| {});
+        let of_overflow = [&OF_OVERFLOW[..], &["high_priority_first", "connections"]].concat();
+        assert_eq!(named(&doubted, Verdict::Inconclusive), of_overflow, "{doubted:#?}");
+        assert_eq!(named(&doubted, Verdict::Fail), [""; 0]);
+        // One that was full all the same is judged as ever.
+        let full = criteria(|parts| parts.scene.in_flight_reached_s = Some(6.7));
+        let of_overflow =
+            ["overflow", "signal", "threshold_to_signal", "refusals_told", "high_priority_first"];
+        assert_eq!(named(&full, Verdict::Fail), of_overflow);
+        let unserved = criteria(|parts| parts.high.messages.counts.answered -= 1);
+        assert_eq!(named(&unserved, Verdict::Fail), ["high_priority_served"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Case 6: does every connection get its share, however many there are?
 
-use super::criteria::{ACHIEVED_GRACE, Timed, shown, straight_line, told, under};
+use super::criteria::{ACHIEVED_GRACE, Timed, needs_all, shown, straight_line, told, under};
 use super::load::{achieved_rate, connections_over, counting_over};
 use super::{Body, Case, workload};
 use crate::analysis::spread::SampleError;
@@ -93,7 +93,12 @@ fn p95_of_each(config: &HighVolumeConfig, connections_asked: u32, run: &LoadTest
         lateness_limit: limit,
         evidence: vec![evidence],
     };
-    timed.outcome(&config.limits, &[run])
+    let mut outcome = timed.outcome(&config.limits, &[run]);
+    if unknown == run.connections.unopened.connections.len() {
+        // Every connection has its P95 that was opened.
+        needs_all(&mut outcome, &[run]);
+    }
+    outcome
 }
 
 /// Whether all got their share in time: of a load that has ended everybody gets everything in the end, also who was
@@ -349,6 +354,39 @@ mod tests {
         let unknown = memory(&with(500, |run| run.resources.server = None));
         assert_eq!((unknown.verdict, &*unknown.measured), (Verdict::Skipped, "client 19.5 KiB, server none"));
         assert!(unknown.evidence[0].contains("the server"), "{unknown:?}");
+    }
+
+    #[test]
+    fn connections_that_the_generator_did_not_open_leave_their_step_in_doubt_and_no_other() {
+        let starved = |edit: fn(&mut LoadTestResults)| {
+            let phase = |connections: u32| {
+                let mut run = step(connections);
+                if connections == 250 {
+                    crate::result::example::starve(&mut run, 50);
+                    edit(&mut run);
+                }
+                loaded(connections.to_string(), run)
+            };
+            let config = HighVolumeConfig::for_profile(crate::config::Profile::Full);
+            CASE.assess(&config, &seen(TABLE.into_iter().map(phase).collect()))
+        };
+        let doubted = [
+            "achieved_rate@250",
+            "fairness@250",
+            "lowest_share@250",
+            "latency_p95_of_each@250",
+            "connections",
+            "slope",
+            "r_squared",
+        ];
+        let criteria = starved(|_| {});
+        assert_eq!(named(&criteria, Verdict::Fail), [""; 0], "{criteria:#?}");
+        let in_doubt = named(&criteria, Verdict::Inconclusive);
+        assert!(in_doubt.iter().all(|name| doubted.contains(name)), "{in_doubt:?}");
+        assert!(in_doubt.contains(&"connections") && in_doubt.contains(&"latency_p95_of_each@250"));
+        // One more without a P95 is one that was open, and got nothing.
+        let criteria = starved(|run| run.per_connection[17].latency_p95_at_most_us = None);
+        assert_eq!(named(&criteria, Verdict::Fail), ["latency_p95_of_each@250"]);
     }
 
     #[test]

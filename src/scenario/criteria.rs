@@ -105,10 +105,10 @@ impl Timed<'_> {
 }
 
 /// Why the generator or the machine, not the server, may have been the limit of a run (`cases.md`: other processes took
-/// more than a tenth of a core, or the send lateness's P99 is above a tenth of the limit; and where it was calibrated: it was
-/// to offer more than it can).
+/// more than a tenth of a core, or the send lateness's P99 is above a tenth of the limit; it could not open all connections;
+/// and where it was calibrated: it was to offer more than it can).
 pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) -> Vec<String> {
-    let mut doubts = Vec::new();
+    let mut doubts: Vec<String> = unopened(run).into_iter().collect();
     let calibration = run.calibration.as_ref();
     let exceeded = calibration.and_then(|known| known.exceeded_by(&run.workload, run.shard.of));
     // A worker that is busy at a rate that it was seen to offer with room to spare is held up by what it talks to, and one
@@ -131,6 +131,42 @@ pub(super) fn doubts(limits: &Limits, run: &LoadTestResults, limit: Duration) ->
         doubts.push(format!("the generator's busiest worker used {cores:.2} of a core"));
     }
     doubts
+}
+
+/// Why the generator itself did not open all connections of a run; `None` where it is not to blame for any.
+pub(super) fn unopened(run: &LoadTestResults) -> Option<String> {
+    let unopened = &run.connections.unopened;
+    let lacked: Vec<&str> = unopened.reasons.keys().map(String::as_str).collect();
+    let [missing, requested] =
+        [unopened.connections.len() as u64, run.connections.requested].map(units::count);
+    (!unopened.connections.is_empty())
+        .then(|| format!("{}: it did not open {missing} of {requested} connections", lacked.join(", ")))
+}
+
+/// Leaves in doubt what fails only for want of the connections that the generator itself did not open: `opened` are the same
+/// criteria over the loads [without them](LoadTestResults::as_opened). What fails there too is the server's. Counts of what
+/// it did (loss, order, duplicates, execution) are the same in both, so they are never in doubt.
+pub(super) fn excuse(criteria: &mut [CriterionOutcome], opened: &[CriterionOutcome], doubts: &[String]) {
+    for criterion in criteria.iter_mut().filter(|criterion| criterion.verdict == Verdict::Fail) {
+        let without = opened.iter().find(|opened| opened.name == criterion.name);
+        if without.is_some_and(|without| without.verdict != Verdict::Fail) {
+            leave_in_doubt(criterion, doubts.iter().cloned());
+        }
+    }
+}
+
+/// Leaves what fails in doubt where a run lacks connections that the generator itself did not open: for what asks for an
+/// effect that fewer connections may not have.
+pub(super) fn needs_all(criterion: &mut CriterionOutcome, runs: &[&LoadTestResults]) {
+    let doubts: Vec<String> = runs.iter().filter_map(|run| unopened(run)).collect();
+    if criterion.verdict == Verdict::Fail && !doubts.is_empty() {
+        leave_in_doubt(criterion, doubts);
+    }
+}
+
+fn leave_in_doubt(criterion: &mut CriterionOutcome, doubts: impl IntoIterator<Item = String>) {
+    criterion.verdict = Verdict::Inconclusive;
+    criterion.evidence.splice(0..0, doubts);
 }
 
 /// Slope and R² of a straight line through `points`, which must have a slope of 1 ± `tolerance` and fit to `r_squared`.

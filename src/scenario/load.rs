@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, under};
+use super::criteria::{ACHIEVED_GRACE, Timed, counted, excuse, none_of, under, unopened};
 use crate::config::Limits;
 use crate::result::{
     ConnectionSummary, CriterionOutcome, FanOut, LoadTestResults, Unmatched, UnmatchedKind, Verdict,
@@ -64,29 +64,46 @@ impl fmt::Display for LatencyLimit {
 
 /// Judges a load and writes criteria, verdict and reasons into its results.
 pub fn judge(results: &mut LoadTestResults, limits: &Limits, latencies: &[LatencyLimit]) {
-    let mut criteria = counting(results);
-    criteria.push(connections(results));
-    if results.workload.rate.is_some() || results.throughput.offered_rate.is_some() {
-        criteria.push(achieved_rate(results, limits));
-    }
-    criteria.extend(results.fan_out.as_ref().map(reach));
-    criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
-    conclude(results, criteria);
+    conclude(results, |results| {
+        let mut criteria = counting(results);
+        criteria.push(connections(results));
+        if results.workload.rate.is_some() || results.throughput.offered_rate.is_some() {
+            criteria.push(achieved_rate(results, limits));
+        }
+        criteria.extend(results.fan_out.as_ref().map(reach));
+        criteria.extend(latencies.iter().map(|limit| latency(results, limits, limit)));
+        criteria
+    });
 }
 
 /// Judges a load that is to be drained, however long that takes: the counts, the connections, and that every message was
 /// answered or refused.
 pub fn judge_drained(results: &mut LoadTestResults) {
-    let mut criteria = counting(results);
-    criteria.push(connections(results));
-    criteria.push(without_a_word(results));
-    conclude(results, criteria);
+    conclude(results, |results| {
+        let mut criteria = counting(results);
+        criteria.push(connections(results));
+        criteria.push(without_a_word(results));
+        criteria
+    });
 }
 
-fn conclude(results: &mut LoadTestResults, criteria: Vec<CriterionOutcome>) {
+fn conclude(results: &mut LoadTestResults, judge: impl Fn(&LoadTestResults) -> Vec<CriterionOutcome>) {
+    let criteria = by_what_was_opened(results, judge);
     results.verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
     results.reasons = criteria.iter().filter_map(reason).collect();
     results.criteria = criteria;
+}
+
+/// The criteria over a load, and in doubt what fails only for want of connections that the generator itself did not open.
+pub(super) fn by_what_was_opened(
+    results: &LoadTestResults,
+    judge: impl Fn(&LoadTestResults) -> Vec<CriterionOutcome>,
+) -> Vec<CriterionOutcome> {
+    let mut criteria = judge(results);
+    if let Some(doubt) = unopened(results) {
+        excuse(&mut criteria, &judge(&results.as_opened()), &[doubt]);
+    }
+    criteria
 }
 
 /// Why a criterion did not pass, in a line.
@@ -493,6 +510,66 @@ mod tests {
         assert_eq!(failed(&dropped), ["connections"]);
         let refused = judged(|results| results.connections.established = 9, &[]);
         assert_eq!(failed(&refused), ["connections"]);
+    }
+
+    /// 3 of 10 connections that the generator had no open files for, and what came beside.
+    fn starved(edit: fn(&mut LoadTestResults), latencies: &[&str]) -> LoadTestResults {
+        let latencies: Vec<LatencyLimit> = latencies.iter().map(|limit| limit.parse().unwrap()).collect();
+        let edit = |results: &mut LoadTestResults| {
+            example::starve(results, 3);
+            edit(results);
+            results.measure();
+        };
+        judged(edit, &latencies)
+    }
+
+    fn named(results: &LoadTestResults, verdict: Verdict) -> Vec<&str> {
+        results.criteria.iter().filter(|c| c.verdict == verdict).map(|c| &*c.name).collect()
+    }
+
+    #[test]
+    fn what_the_generator_did_not_open_is_no_fault_of_the_server() {
+        let results = starved(|_| {}, &["p50=50ms", "p99=500ms"]);
+        assert_eq!(results.verdict, Verdict::Inconclusive);
+        // The median is one of what was answered, the P99 is not.
+        assert_eq!(named(&results, Verdict::Inconclusive), ["connections", "achieved_rate", "latency_p99"]);
+        assert_eq!((failed(&results).len(), results.reasons.len()), (3, 3));
+        let why = "the generator ran out of open files (EMFILE): it did not open 3 of 10 connections";
+        assert!(results.reasons.iter().all(|reason| reason.ends_with(why)), "{:?}", results.reasons);
+
+        let mut drained = example::clean();
+        example::starve(&mut drained, 3);
+        judge_drained(&mut drained);
+        assert_eq!(named(&drained, Verdict::Inconclusive), ["connections", "unanswered"]);
+        assert_eq!(named(&drained, Verdict::Fail), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_server_did_beside_what_the_generator_did_not_fails_all_the_same() {
+        type Edit = fn(&mut LoadTestResults);
+        let refuse: Edit = |r| (r.connections.established, r.connections.refused) = (6, 1);
+        let unanswered: Edit = |r| {
+            // Of the 7,000 that were offered more than one in a hundred.
+            r.messages.counts.answered -= 100;
+            r.messages.counts.refused += 100;
+        };
+        let cases: [(Edit, &[&str]); 5] = [
+            (refuse, &["connections"]),
+            (|r| r.connections.dropped = 1, &["connections"]),
+            (|r| r.messages.counts.lost = 1, &["lost"]),
+            (|r| r.messages.counts.duplicates = 1, &["duplicates"]),
+            (unanswered, &["latency_p99"]),
+        ];
+        for (edit, expected) in cases {
+            let results = starved(edit, &["p99=500ms"]);
+            assert_eq!((named(&results, Verdict::Fail), results.verdict), (expected.to_vec(), Verdict::Fail));
+        }
+        let mut drained = example::clean();
+        example::starve(&mut drained, 3);
+        drained.messages.unsent += 1;
+        drained.messages.due += 1;
+        judge_drained(&mut drained);
+        assert_eq!(named(&drained, Verdict::Fail), ["unanswered"]);
     }
 
     #[test]

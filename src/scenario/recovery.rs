@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::comparison::{p95_as_before, rate_as_before, rate_kept};
-use super::criteria::{ACHIEVED_GRACE, Timed, counted, none_of, shown, skipped};
+use super::criteria::{ACHIEVED_GRACE, Timed, counted, needs_all, none_of, shown, skipped};
 use super::delivery::{duplicates, pings};
 use super::load::{corrupted, first_ids, foreign, none_over};
 use super::{Body, Case, Need, flag, workload};
@@ -418,7 +418,10 @@ fn overload_seen(
     }
     let queue = shown(deepest, units::count);
     let measured = format!("queue of {queue}, {} refused", units::count(refused));
-    counted(name, limit.to_owned(), measured, seen, ["our own server cannot do so much".to_owned()])
+    let why = ["our own server cannot do so much".to_owned()];
+    let mut outcome = counted(name, limit.to_owned(), measured, seen, why);
+    needs_all(&mut outcome, &runs);
+    outcome
 }
 
 /// The death of the server cuts every connection.

@@ -30,8 +30,21 @@ pub fn floodline<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command 
 
 /// The same, under a hard limit of open files.
 pub fn floodline_with_files(files: u32, args: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    let script = format!("ulimit -n {files} && exec \"$@\"");
+    floodline_after("sh", &format!("ulimit -n {files}"), args)
+}
+
+/// The same, where so many of the files that the limit allows are taken from the start. By `bash`, since other shells number
+/// ten files at most.
+pub fn floodline_with_files_taken(files: u32, taken: u32, args: &[&str]) -> Command {
+    let last = 9 + taken;
+    let take = format!("for n in $(seq 10 {last}); do eval \"exec $n</dev/null\"; done");
+    floodline_after("bash", &format!("ulimit -n {files} && {take}"), args)
+}
+
+/// The same, behind what a shell does first.
+fn floodline_after(shell: &str, first: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(shell);
+    let script = format!("{first} && exec \"$@\"");
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_floodline")]).args(args);
     command.current_dir(env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {

@@ -1,13 +1,14 @@
 //! The trust verdict: where the generator is the limit, a result is inconclusive and says why; where the server is, it
 //! fails. Verdicts are certain whatever the machine does: a limit of a microsecond on the median fails on any.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::contract::{self, count};
-use crate::process::{Finished, Running, Server, floodline, run, scratch};
+use crate::process::{Finished, Running, Server, floodline, floodline_with_files_taken, run, scratch};
 use crate::schema;
 
 /// Fails on every machine, so that only whose fault it is decides the verdict.
@@ -28,6 +29,11 @@ impl Drop for Hog {
 fn load<'a>(rate: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let first = ["load", "--rate", rate, "--connections", "4", "--payload-bytes", "64", "--json", "-"];
     first.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// Said past the test's own output, which is shown of failed tests only.
+fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Pinned to one core together with everything that it starts.
@@ -98,6 +104,54 @@ fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
     assert_eq!(run["verdict"], "inconclusive");
     assert!(run["resources"]["foreign_cpu_cores"].as_f64().unwrap() > QUIET_CORES, "{}", run["resources"]);
     assert!(run["reasons"][0].as_str().unwrap().contains("other processes took"), "{}", run["reasons"]);
+}
+
+/// The limit allows for every connection, so that nothing can be said in advance; most of it is taken.
+#[cfg(unix)]
+#[test]
+fn open_files_that_run_out_as_connections_are_opened_make_it_inconclusive_and_are_named() {
+    if Command::new("bash").args(["-c", "true"]).status().map_or(true, |status| !status.success()) {
+        skipped("no bash, so nothing takes the generator's open files");
+        return;
+    }
+    let server = Server::start(&[]);
+    let args = ["load", "--target", &server.url, "--rate", "400", "--connections", "40", "--workers", "1"];
+    let more = ["--payload-bytes", "64", "--duration", "500ms", "--limit", "p50=10s", "--limit", "p99=10s"];
+    let args: Vec<&str> = args.into_iter().chain(more).chain(["--json", "-"]).collect();
+    let finished = Running::start(floodline_with_files_taken(104, 60, &args)).wait().expect(3);
+    let run = finished.json();
+    contract::check(&run);
+    let connections = &run["connections"];
+    let unopened = &connections["unopened"];
+    let missing = unopened["connections"].as_array().unwrap().len() as u64;
+    let established = connections["established"].as_u64().unwrap();
+    assert!(missing > 0 && established > 0, "{connections}");
+    assert_eq!((missing + established, &connections["refused"]), (40, &json!(0)), "{connections}");
+    // Every message had its answer that there was a connection for.
+    assert_eq!(Some(count(&run, "unsent")), unopened["due"].as_u64());
+    assert_eq!(count(&run, "sent"), count(&run, "answered"));
+
+    let why = "the generator ran out of open files (Too many open files";
+    let doubted: Vec<&Value> = run["criteria"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|criterion| criterion["verdict"] != "pass")
+        .collect();
+    for criterion in &doubted {
+        assert_eq!(criterion["verdict"], "inconclusive", "{criterion}");
+        assert!(criterion["evidence"][0].as_str().unwrap().starts_with(why), "{criterion}");
+    }
+    for name in ["connections", "achieved_rate", "latency_p99"] {
+        assert!(doubted.iter().any(|criterion| criterion["name"] == name), "{name}: {doubted:?}");
+    }
+    assert_eq!(run["verdict"], "inconclusive");
+    let reasons = run["reasons"].as_array().unwrap();
+    assert!(
+        reasons.len() == doubted.len() && reasons.iter().all(|reason| reason.as_str().unwrap().contains(why))
+    );
+    let told = format!("{missing} not opened by the generator");
+    finished.says(&["INCONCLUSIVE", why, &told, "raise the limit (ulimit -n, fs.file-max)"]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Loads that are stopped, that cannot connect, and that are parts of one.
 
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use floodline::client::{
-    Access, ClientError, ConnectError, HighVolumeThroughputClient, LoadProgress, Observer, Stop, TcpConnect,
-    Token, Tokens,
+    Access, ClientError, Connect, ConnectError, HighVolumeThroughputClient, LoadMeasurement, LoadProgress,
+    NetStream, Observer, Stop, TcpConnect, Token, Tokens,
 };
 use floodline::dialect::{DialectKind, Floodline, RequestKind};
 use floodline::pacer::PacerKind;
@@ -16,6 +18,7 @@ use floodline::server::{KnownToken, Secret, ServerConfig};
 use floodline::workload::{Offered, Shard, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 use crate::clean::server;
 use crate::support::{
@@ -265,6 +268,81 @@ fn a_load_goes_on_with_those_connections_that_were_let_in() {
         // The handshake was completed before the close, so a message may have left before the close was read.
         assert_eq!((messages.due, messages.counts.answered), (200, 120));
         assert_eq!(messages.unsent + messages.counts.lost, 80);
+    });
+}
+
+/// TCP, where the first attempts fail as the system would have them fail.
+#[derive(Clone)]
+struct Starved {
+    connect: TcpConnect,
+    asked: Arc<AtomicUsize>,
+    failure: fn(usize) -> Option<ConnectError>,
+}
+
+impl Connect for Starved {
+    type Stream = NetStream;
+
+    async fn open(&self) -> Result<NetStream, ConnectError> {
+        match (self.failure)(self.asked.fetch_add(1, Ordering::Relaxed)) {
+            Some(failure) => Err(failure),
+            None => self.connect.open().await,
+        }
+    }
+
+    fn request(&self, connection: u32) -> Result<Request, ConnectError> {
+        self.connect.request(connection)
+    }
+}
+
+fn starved(failure: fn(usize) -> Option<ConnectError>) -> Result<LoadMeasurement, ClientError> {
+    let server = server(ServerConfig::default());
+    let connect = TcpConnect::new(target(server.address()), None).unwrap();
+    let connect = Starved { connect, asked: Arc::default(), failure };
+    let workload = Workload { payload_bytes: 64, ..open_loop(1_000.0, 10, 0.2) };
+    let dialect = Floodline::new(1, 64, RequestKind::default(), None);
+    HighVolumeThroughputClient::new(workload, connect, dialect).run(&Stop::default(), &mut ())
+}
+
+fn no_files() -> ConnectError {
+    ConnectError::NoFiles { address: "here".to_owned(), cause: io::Error::other("none left") }
+}
+
+#[test]
+fn what_the_generator_could_not_open_is_told_from_what_the_target_refused() {
+    within_patience(|| {
+        let measured = starved(|place| match place {
+            0..3 => Some(no_files()),
+            3 => Some(ConnectError::NoPorts { address: "here".to_owned() }),
+            4 => Some(ConnectError::Refused { status: 503 }),
+            _ => None,
+        });
+        let measured = measured.unwrap();
+        assert_accounted(&measured);
+        let (messages, connections) = (&measured.messages, &measured.connections);
+        assert_eq!((connections.requested, connections.established, connections.refused), (10, 5, 1));
+        assert_eq!(connections.reasons.values().sum::<u64>(), 5);
+        let unopened = &connections.unopened;
+        assert_eq!((unopened.connections.len(), unopened.due, unopened.untimed_due), (4, 80, 0));
+        let reasons: Vec<_> = unopened.reasons.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+        let expected = [
+            ("the generator ran out of local ports", 1),
+            ("the generator ran out of open files (none left)", 3),
+        ];
+        assert_eq!(reasons, expected);
+        assert_eq!((messages.due, messages.unsent, messages.counts.answered), (200, 100, 100));
+        let idle = |index: &u32| measured.per_connection[*index as usize].counts.sent == 0;
+        assert!(unopened.connections.is_sorted() && unopened.connections.iter().all(idle));
+    });
+}
+
+#[test]
+fn a_load_of_which_the_generator_opens_nothing_is_an_error_of_its_own() {
+    within_patience(|| {
+        let error = starved(|_| Some(no_files())).unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Unreachable { failed: 10, first } if first.is_ours()),
+            "{error:?}"
+        );
     });
 }
 

@@ -274,7 +274,9 @@ pub fn assert_accounted(measured: &LoadMeasurement) {
     // Every message is attempted at most once, so nothing that waits behind a full socket is late twice.
     assert!(total.send_lateness.len() <= messages.due - messages.untimed_due);
     let connections = &measured.connections;
-    assert_eq!(connections.requested, connections.established + connections.refused, "{connections:?}");
+    let unopened = connections.unopened.connections.len() as u64;
+    let opened = connections.requested - unopened;
+    assert_eq!(opened, connections.established + connections.refused, "{connections:?}");
     assert!(connections.dropped <= connections.established);
 }
 

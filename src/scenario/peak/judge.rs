@@ -302,6 +302,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_generator_did_not_open_of_the_burst_is_no_fault_of_the_server() {
+        let burst = |edit: fn(&mut LoadTestResults)| {
+            let mut criteria = Vec::new();
+            found(10_000.0, LimitingSide::Server, |found| {
+                crate::result::example::starve(&mut found.runs[3].run, 2);
+                edit(&mut found.runs[3].run);
+                criteria = super::super::criteria(&HighVolumeConfig::default(), found);
+            });
+            criteria
+        };
+        let starved = burst(|_| {});
+        assert_eq!(
+            named(&starved, Verdict::Inconclusive),
+            ["connections", "burst_unanswered"],
+            "{starved:#?}"
+        );
+        assert_eq!(named(&starved, Verdict::Fail), [""; 0]);
+        let told = "at burst: the generator ran out of open files";
+        assert!(measured(&starved, "burst_unanswered").evidence[0].starts_with(told), "{starved:#?}");
+        let forgotten = burst(|run| run.messages.counts.answered -= 1);
+        assert_eq!(named(&forgotten, Verdict::Fail), ["burst_unanswered"]);
+    }
+
+    #[test]
     fn a_load_that_is_not_there_passes_nothing() {
         let without =
             |place: usize| found(10_000.0, LimitingSide::Server, |found| drop(found.runs.remove(place)));

@@ -12,6 +12,7 @@ mod step;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::criteria::{excuse, unopened};
 use super::load::reason;
 use super::{Body, Case, workload};
 use crate::analysis::{Bootstrap, RateSearch, RateStep, SearchRange, ThroughputAnalyzer, TryOutcome, spread};
@@ -19,7 +20,7 @@ use crate::client::{ClientError, Stop};
 use crate::config::HighVolumeConfig;
 use crate::environment::Environment;
 use crate::result::peak::{BurstResults, PEAK_SCHEMA, PeakRate, PeakResults, RateTry, RepeatInterval};
-use crate::result::{LoadTestResults, PhaseRun, Verdict};
+use crate::result::{CriterionOutcome, LoadTestResults, PhaseRun, Verdict};
 use crate::run::plan::{PlanError, PlanObserver, Venue};
 use crate::run::{LoadPlan, Peer, RunError, ServerCommand, ServerProcess, run_load};
 use crate::schedule::Arrival;
@@ -116,9 +117,22 @@ fn find(
 
 /// Writes criteria, verdict and reasons into what was found.
 fn conclude(config: &HighVolumeConfig, found: &mut PeakResults) {
-    found.criteria = judge::criteria(config, found);
+    found.criteria = criteria(config, found);
     found.verdict = Verdict::of_all(found.criteria.iter().map(|criterion| criterion.verdict));
     found.reasons = found.criteria.iter().filter_map(reason).collect();
+}
+
+/// The criteria, and in doubt what fails only for want of connections that the generator itself did not open.
+fn criteria(config: &HighVolumeConfig, found: &PeakResults) -> Vec<CriterionOutcome> {
+    let mut criteria = judge::criteria(config, found);
+    let doubt = |run: &PhaseRun| Some(format!("at {}: {}", run.phase, unopened(&run.run)?));
+    let doubts: Vec<String> = found.runs.iter().filter_map(doubt).collect();
+    if !doubts.is_empty() {
+        let mut opened = found.clone();
+        opened.runs.iter_mut().for_each(|run| run.run = run.run.as_opened());
+        excuse(&mut criteria, &judge::criteria(config, &opened), &doubts);
+    }
+    criteria
 }
 
 /// The search under way.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::criteria::{ACHIEVED_GRACE, BUSY_CORES, Timed, counted, doubts};
-use super::super::load::{LatencyLimit, achieved_rate, connections, latency, reason};
+use super::super::criteria::{ACHIEVED_GRACE, BUSY_CORES, Timed, counted, doubts, unopened};
+use super::super::load::{LatencyLimit, achieved_rate, by_what_was_opened, connections, latency, reason};
 use crate::config::Limits;
 use crate::result::peak::{LimitingSide, RateTry};
 use crate::result::{CriterionOutcome, LoadTestResults, Verdict};
@@ -17,7 +17,7 @@ const FULL_MACHINE: f64 = 0.95;
 
 /// Judges the load of one try.
 pub(super) fn tried(limits: &Limits, phase: &str, rate: f64, run: &LoadTestResults) -> RateTry {
-    let criteria = criteria(limits, run);
+    let criteria = by_what_was_opened(run, |run| criteria(limits, run));
     let verdict = if run.interrupted { Verdict::Skipped } else { verdict(limits, run, &criteria) };
     let reasons = match verdict {
         Verdict::Skipped => vec!["ended early".to_owned()],
@@ -99,7 +99,9 @@ fn backlog_s(run: &LoadTestResults) -> Option<f64> {
 fn verdict(limits: &Limits, run: &LoadTestResults, criteria: &[CriterionOutcome]) -> Verdict {
     let verdict = Verdict::of_all(criteria.iter().map(|criterion| criterion.verdict));
     let counts = &run.messages.counts;
-    let by_the_server = counts.refused + counts.lost > 0 || connections(run).verdict == Verdict::Fail;
+    let failed =
+        |name| criteria.iter().any(|outcome| outcome.name == name && outcome.verdict == Verdict::Fail);
+    let by_the_server = counts.refused + counts.lost > 0 || failed("connections");
     if verdict == Verdict::Fail && !by_the_server && !doubts(limits, run, ACHIEVED_GRACE).is_empty() {
         return Verdict::Inconclusive;
     }
@@ -115,9 +117,9 @@ fn limiting_side(limits: &Limits, run: &LoadTestResults, verdict: Verdict) -> Op
             let busy = run.resources.busiest_worker_cores.is_some_and(|cores| cores > BUSY_CORES);
             let foreign =
                 run.resources.foreign_cpu_cores.is_some_and(|cores| cores > limits.foreign_cpu_cores);
-            // A busy worker on a machine with a core to spare is the generator's own limit; so is lateness, unless
-            // others took the CPU that it needed.
-            let generator = busy || !foreign;
+            // A busy worker on a machine with a core to spare is the generator's own limit; so are connections that it
+            // could not open, and lateness, unless others took the CPU that it needed.
+            let generator = busy || unopened(run).is_some() || !foreign;
             Some(if generator && !is_full(run) { LimitingSide::Generator } else { LimitingSide::Machine })
         }
     }
@@ -300,6 +302,25 @@ mod tests {
             }),
             (Verdict::Fail, LimitingSide::Server)
         );
+    }
+
+    #[test]
+    fn connections_that_the_generator_did_not_open_limit_it_and_not_the_server() {
+        let starved = |edit: fn(&mut LoadTestResults)| {
+            at_10_000(|run| {
+                crate::result::example::starve(run, 20);
+                run.resources.foreign_cpu_cores = Some(0.5);
+                edit(run);
+            })
+        };
+        let tried = starved(|_| {});
+        assert_eq!(
+            (tried.verdict, tried.limiting_side),
+            (Verdict::Inconclusive, Some(LimitingSide::Generator))
+        );
+        assert!(tried.reasons.iter().all(|reason| reason.contains("ran out of open files")), "{tried:?}");
+        let refused = starved(|run| (run.connections.established, run.connections.refused) = (79, 1));
+        assert_eq!((refused.verdict, refused.limiting_side), (Verdict::Fail, Some(LimitingSide::Server)));
     }
 
     #[test]
