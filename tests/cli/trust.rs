@@ -15,6 +15,8 @@ use crate::schema;
 const IMPOSSIBLE: [&str; 2] = ["--limit", "p50=1us"];
 /// As much CPU of others as leaves a verdict alone.
 const QUIET_CORES: f64 = 0.1;
+/// On a machine that others use, one of so many attempts is judged.
+const ATTEMPTS: usize = 8;
 
 /// A child that is killed when dropped, as a panic drops it too.
 struct Hog(std::process::Child);
@@ -91,7 +93,7 @@ fn a_truth_that_there_is_not_is_answered_with_those_that_there_are() {
 #[test]
 fn a_hog_on_the_generators_core_makes_it_inconclusive_and_is_named() {
     if Command::new("taskset").args(["-c", "0", "true"]).status().map_or(true, |status| !status.success()) {
-        // A machine without the tool, or one that does not give us its first core.
+        skipped("no taskset, or not the first core, so the generator has no core to share");
         return;
     }
     let mut hog = Command::new("sh");
@@ -170,6 +172,17 @@ fn a_rate_beyond_all_ceilings_ends_on_time_and_is_inconclusive() {
         assert!((due / rate.parse::<f64>().unwrap() - 1.0).abs() < 0.01, "{due}");
         assert!(count(&run, "unsent") as f64 > 0.5 * due, "{}", run["messages"]);
         assert_eq!((count(&run, "lost"), count(&run, "refused")), (0, 0));
+        // Nothing else is in doubt, and it is the generator that is named, whatever others did to it.
+        let reasons = run["reasons"].as_array().unwrap();
+        assert!(
+            reasons.len() == 1 && reasons[0].as_str().unwrap().starts_with("achieved_rate: "),
+            "{reasons:?}"
+        );
+        let criteria = run["criteria"].as_array().unwrap();
+        let achieved = criteria.iter().find(|criterion| criterion["name"] == "achieved_rate").unwrap();
+        let named =
+            |why: &Value| why.as_str().unwrap().starts_with("the generator was late: send lateness P99");
+        assert!(achieved["evidence"].as_array().unwrap().iter().any(named), "{achieved}");
         // A second of load, half a second of grace, the answers: a minute allows for any machine. One by one, a thousand
         // million instants take longer.
         assert!(finished.took.as_secs() < 60, "{:?}", finished.took);
@@ -181,27 +194,33 @@ fn poisson_arrivals_faster_than_can_be_drawn_are_refused() {
     run(load("1e9", &["--arrival", "poisson"])).expect(2).says(&["--rate", "10,000,000 msg/s", "uniform"]);
 }
 
-/// A server that is slow must fail; what is timed may be inconclusive where the machine was busy, but must say that.
+/// Judged without a look at other processes: it is between generator and server that these loads decide.
+fn run_among_others<'a>(args: impl IntoIterator<Item = &'a str>) -> Finished {
+    let mut command = floodline(args);
+    command.env("FLOODLINE_LIMITS_FOREIGN_CPU_CORES", "64");
+    Running::start(command).wait()
+}
+
+/// A server that is slow must fail. A generator that others kept from its work may have been late, and is asked again; one
+/// that had the machine to itself, or none that was ever judged, is a failure of this test.
 fn assert_is_the_servers(what: &str, attempt: impl Fn() -> Finished) {
-    for _ in 0..3 {
+    let mut doubts = Vec::new();
+    for _ in 0..ATTEMPTS {
         let finished = attempt();
         let run = finished.json();
         contract::accounted(&run);
         let (verdict, reasons) = (run["verdict"].as_str().unwrap(), run["reasons"].to_string());
-        // What was counted fails however busy the machine was; what was timed is excused by others alone.
+        let foreign = run["resources"]["foreign_cpu_cores"].as_f64();
         match verdict {
             "fail" => return assert_eq!(finished.code, Some(1), "{what}: {reasons}"),
-            "inconclusive" => {
-                assert!(
-                    run["resources"]["foreign_cpu_cores"].as_f64().unwrap() > QUIET_CORES,
-                    "{what}: {run}"
-                );
-                assert!(reasons.contains("other processes took"), "{what}: {reasons}");
+            "inconclusive" if foreign.is_none_or(|cores| cores > QUIET_CORES) => {
                 assert_eq!(finished.code, Some(3), "{what}: {reasons}");
+                doubts.push(format!("{foreign:?} cores taken by others, {reasons}"));
             }
-            other => panic!("{what}: {other}, {reasons}"),
+            other => panic!("{what}: {other}, {foreign:?} cores taken by others, {reasons}"),
         }
     }
+    panic!("{what}: the machine was never quiet enough for a verdict: {doubts:#?}");
 }
 
 #[test]
@@ -210,7 +229,7 @@ fn a_server_at_its_capacity_fails_and_is_not_excused() {
     let pid = server.running.pid().to_string();
     // 2,000/s for a server that can do 500/s: it works off a second's backlog for three more.
     let args = ["--target", &server.url, "--pid", &pid, "--duration", "1s"];
-    assert_is_the_servers("capacity", || run(load("2000", &args)));
+    assert_is_the_servers("capacity", || run_among_others(load("2000", &args)));
 }
 
 #[test]
@@ -219,7 +238,7 @@ fn a_server_that_stalls_fails_and_is_not_excused() {
         let server = Server::start(&["--fault", "stall=1s,at=500ms"]);
         let pid = server.running.pid().to_string();
         let args = ["--target", &server.url, "--pid", &pid, "--duration", "2s", "--limit", "p95=500ms"];
-        run(load("1000", &args))
+        run_among_others(load("1000", &args))
     });
 }
 
@@ -237,7 +256,7 @@ fn a_server_that_reads_slowly_fails_and_is_not_excused() {
         ["load", "--target", &url, "--pid", &pid, "--rate", "500", "--connections", "2", "--payload-bytes"];
     let more = ["65536", "--duration", "2s", "--answer-timeout", "2s", "--json", "-"];
     assert_is_the_servers("slow reader", || {
-        let finished = run(args.into_iter().chain(more));
+        let finished = run_among_others(args.into_iter().chain(more));
         assert!(count(&finished.json(), "unsent") > 0);
         finished
     });
