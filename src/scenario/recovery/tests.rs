@@ -233,6 +233,18 @@ fn what_only_our_own_server_can_do_is_skipped_on_others() {
 }
 
 #[test]
+fn an_overload_that_the_generator_was_too_small_for_is_in_doubt() {
+    let criteria = with("overload", |scene| {
+        scene.runs[0].run.windows[0].queue_depth_max = Some(120);
+        crate::result::example::starve(&mut scene.runs[1].run, 20);
+    });
+    let seen = criteria.iter().find(|criterion| criterion.name == "detected@overload").unwrap();
+    assert_eq!(seen.verdict, Verdict::Inconclusive);
+    assert!(seen.evidence[0].contains("it did not open 20 of 50 connections"), "{seen:?}");
+    assert_eq!(named(&criteria, Verdict::Fail), [""; 0]);
+}
+
+#[test]
 fn a_doubtful_machine_makes_timing_inconclusive_and_counts_not() {
     let criteria = with("drops", |scene| {
         scene.runs[1].run.resources.foreign_cpu_cores = Some(0.5);
