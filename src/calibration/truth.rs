@@ -2,8 +2,9 @@
 //!
 //! With a delay by law ([`ServerFault::Delay`](crate::server::ServerFault::Delay)) the true distribution is that of the
 //! very ids that were sent, not only of the law. With a stall it follows from the schedule: what comes due while the server
-//! stands still waits for its end, and then for all that came due before it to be worked off, a message after the other
-//! (D. V. Lindley, "The theory of queues with a single server", 1952).
+//! stands still waits for its end, and then for all that is worked off before it, a message after the other (D. V. Lindley,
+//! "The theory of queues with a single server", 1952): on one connection what came due before it, on several what waits on
+//! those that the server reads first, since it takes all that a socket holds.
 //!
 //! Two figures are measured apart from what is judged. Each message takes its way there and back, late sends included: the
 //! floor, that of the same load on a server that does not delay, right before and right after. It is independent of the delays,
@@ -11,7 +12,8 @@
 //! Where the two floors give percentiles further apart than what is allowed, the machine itself decides that percentile, and
 //! it is unsure. And the time that both sides take for a message of a backlog is that of the same load ended with its stall: how
 //! long after that the last answer came, for each message that had to wait. A closed loop does not tell it: there nobody has
-//! stood still, no buffer was full, and the connections take their turns in another rhythm.
+//! stood still, no buffer was full, and the connections take their turns in another rhythm. It is taken five times; the median is
+//! expected, and where the second and the fourth give percentiles further apart than what is allowed, that is the machine's too.
 //!
 //! Both sides poll the clock instead of sleeping, each on a core of its own: how late this machine's timers are is no
 //! matter of whether a latency is measured right.
@@ -20,7 +22,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::analysis::spread;
 use crate::client::{Access, Observer, Stop};
 use crate::pacer::PacerKind;
 use crate::result::LoadTestResults;
@@ -50,7 +51,7 @@ const STALL_AT: Duration = Duration::from_millis(60);
 const SMALL_BUFFERS: usize = 64 << 10;
 /// The floor is taken at so many points, evenly over its ranks: enough for P99.9.
 const FLOOR_POINTS: u32 = 1_000;
-/// How often it is measured how fast a backlog is worked off; the median counts.
+/// How often it is measured how fast a backlog is worked off.
 const BACKLOGS: usize = 5;
 
 /// One load and its truth.
@@ -190,7 +191,7 @@ pub fn run(
         if case.socket_buffer_bytes().is_some() && results.blocked_sends.messages == 0 {
             return Err(TruthError::NeverBlocked);
         }
-        return Ok(case.rows(&results, spread::median(&backlogs_us).ok(), &[]));
+        return Ok(case.rows(&results, &case.after(&results, backlogs_us)));
     }
     let results = measured(case.load()?, case.fault.flags())?;
     let after = match case.fault {
@@ -199,7 +200,26 @@ pub fn run(
     };
     let before = baseline.floor.replace(after.clone()).filter(|_| delays);
     let floors: Vec<FloorSample> = before.into_iter().chain([after]).collect();
-    Ok(case.rows(&results, None, &floors))
+    Ok(case.rows(&results, &case.beside(&results, &floors)))
+}
+
+/// What is expected of the latencies of a load, microseconds, ascending; empty where nothing is.
+#[derive(Debug, Clone, Default)]
+struct Expected {
+    ascending_us: Vec<f64>,
+    /// The same by what the machine did at another time: what differs between these is the machine's.
+    machine: Option<[Vec<f64>; 2]>,
+}
+
+impl Expected {
+    fn at(&self, quantile: f64) -> Option<f64> {
+        (!self.ascending_us.is_empty()).then(|| nearest_rank(&self.ascending_us, quantile))
+    }
+
+    fn machine_us(&self, quantile: f64) -> Option<f64> {
+        let [one, other] = self.machine.as_ref().filter(|_| !self.ascending_us.is_empty())?;
+        Some((nearest_rank(one, quantile) - nearest_rank(other, quantile)).abs())
+    }
 }
 
 impl FloorSample {
@@ -280,63 +300,74 @@ impl TruthCase {
         Ok(worked_off_s.max(0.0) * 1e6 / (self.rate * stall.as_secs_f64()))
     }
 
-    /// What is expected where a message of a backlog takes so long, and beside what these floors were.
-    fn rows(
-        &self,
-        results: &LoadTestResults,
-        backlog_us: Option<f64>,
-        floors: &[FloorSample],
-    ) -> Vec<TruthRow> {
-        let alone = self.truth_us(results, backlog_us.unwrap_or_default());
-        let beside: Vec<Vec<f64>> = floors.iter().map(|floor| floor.convolved(&alone)).collect();
-        let truth = if floors.is_empty() { alone } else { FloorSample::both(floors).convolved(&alone) };
+    /// What was reported against what is expected: five percentiles, and of a stall the worst of its upper half.
+    fn rows(&self, results: &LoadTestResults, expected: &Expected) -> Vec<TruthRow> {
         let measurement = results.latency_us.as_ref();
         let percentiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
         let row = |(percentile, quantile): (&'static str, f64)| {
-            let expected_us = (!truth.is_empty()).then(|| nearest_rank(&truth, quantile));
-            let tolerance_us = tolerance_us(expected_us.unwrap_or_default());
-            let floors_differ_us = match &beside[..] {
-                [before, after] if !truth.is_empty() => {
-                    Some((nearest_rank(before, quantile) - nearest_rank(after, quantile)).abs())
-                }
-                _ => None,
-            };
-            TruthRow {
-                case: self.name(),
-                percentile: percentile.to_owned(),
-                expected_us,
-                reported_us: measurement.and_then(|measured| measured.by_name(percentile)).flatten(),
-                tolerance_us,
-                foreign_cpu_cores: results.resources.foreign_cpu_cores,
-                floors_differ_us,
-            }
+            let reported_us = measurement.and_then(|measured| measured.by_name(percentile)).flatten();
+            self.row(results, expected, percentile.to_owned(), quantile, reported_us)
         };
         let stalled =
-            matches!(self.fault, Fault::Stall(_)).then(|| self.furthest_off(results, &truth)).flatten();
+            matches!(self.fault, Fault::Stall(_)).then(|| self.furthest_off(results, expected)).flatten();
         percentiles.into_iter().map(row).chain(stalled).collect()
     }
 
     /// Of all whole percentiles from the median up, the one that is furthest off for what it may be.
-    fn furthest_off(&self, results: &LoadTestResults, truth: &[f64]) -> Option<TruthRow> {
+    fn furthest_off(&self, results: &LoadTestResults, expected: &Expected) -> Option<TruthRow> {
         let censored = results.latency_us.as_ref().map_or(0, |measured| measured.censored);
         let at = |percentile: u8| {
             let quantile = f64::from(percentile) / 100.0;
-            let expected_us = nearest_rank(truth, quantile);
             let reported_ns = results.histograms.latency.quantile(quantile, censored);
-            TruthRow {
-                case: self.name(),
-                percentile: format!("worst p{percentile}"),
-                expected_us: Some(expected_us),
-                reported_us: reported_ns.map(|ns| ns as f64 / 1e3),
-                tolerance_us: tolerance_us(expected_us),
-                foreign_cpu_cores: results.resources.foreign_cpu_cores,
-                floors_differ_us: None,
-            }
+            let reported_us = reported_ns.map(|ns| ns as f64 / 1e3);
+            self.row(results, expected, format!("worst p{percentile}"), quantile, reported_us)
         };
         let off = |row: &TruthRow| {
             row.difference_us().map_or(f64::INFINITY, |difference| difference.abs() / row.tolerance_us)
         };
         (50..=99).map(at).max_by(|a, b| off(a).total_cmp(&off(b)))
+    }
+
+    fn row(
+        &self,
+        results: &LoadTestResults,
+        expected: &Expected,
+        percentile: String,
+        quantile: f64,
+        reported_us: Option<f64>,
+    ) -> TruthRow {
+        let expected_us = expected.at(quantile);
+        TruthRow {
+            case: self.name(),
+            percentile,
+            expected_us,
+            reported_us,
+            tolerance_us: (TOLERANCE_SHARE * expected_us.unwrap_or_default()).max(TOLERANCE_US),
+            foreign_cpu_cores: results.resources.foreign_cpu_cores,
+            floors_differ_us: expected.machine_us(quantile),
+        }
+    }
+
+    /// What is expected beside floors that were these.
+    fn beside(&self, results: &LoadTestResults, floors: &[FloorSample]) -> Expected {
+        let alone = self.truth_us(results, 0.0);
+        let beside = |floor: &FloorSample| floor.convolved(&alone);
+        let machine = match floors {
+            [before, after] => Some([beside(before), beside(after)]),
+            _ => None,
+        };
+        Expected { ascending_us: beside(&FloorSample::both(floors)), machine }
+    }
+
+    /// What is expected where a message of a backlog took so long, each time that this was measured.
+    fn after(&self, results: &LoadTestResults, mut backlogs_us: Vec<f64>) -> Expected {
+        backlogs_us.sort_unstable_by(f64::total_cmp);
+        let of = |place: usize| {
+            let backlog_us = backlogs_us.get(place).or(backlogs_us.last());
+            self.truth_us(results, backlog_us.copied().unwrap_or_default())
+        };
+        let last = backlogs_us.len().saturating_sub(1);
+        Expected { ascending_us: of(last / 2), machine: Some([of(last / 4), of(last - last / 4)]) }
     }
 
     /// The true latency of every message due, ascending, where one of a backlog takes `backlog_us`; empty where nothing is
@@ -356,25 +387,25 @@ impl TruthCase {
                 .collect(),
             Fault::Stall(length) => {
                 let end_us = (STALL_AT + length).as_secs_f64() * 1e6;
-                let begin_us = STALL_AT.as_secs_f64() * 1e6;
-                let stalled = begin_us..end_us;
+                let stalled = STALL_AT.as_secs_f64() * 1e6..end_us;
+                let due_us = |n: u64| n as f64 / self.rate * 1e6;
+                let mut waiting: Vec<u64> =
+                    (0..results.messages.due).filter(|&n| stalled.contains(&due_us(n))).collect();
+                let first = waiting.first().copied().unwrap_or_default();
+                let beyond = waiting.last().map_or(0, |last| last + 1);
+                waiting.sort_by_key(|n| n % u64::from(self.connections.max(1)));
                 let mut free_us = 0.0_f64;
                 let wait = |n: u64| {
-                    let due_us = n as f64 / self.rate * 1e6;
-                    let served_us = if stalled.contains(&due_us) { end_us } else { due_us };
+                    let served_us = if stalled.contains(&due_us(n)) { end_us } else { due_us(n) };
                     free_us = served_us.max(free_us) + backlog_us;
-                    free_us - due_us
+                    free_us - due_us(n)
                 };
-                (0..results.messages.due).map(wait).collect()
+                (0..first).chain(waiting).chain(beyond..results.messages.due).map(wait).collect()
             }
         };
         truth.sort_unstable_by(f64::total_cmp);
         truth
     }
-}
-
-fn tolerance_us(expected_us: f64) -> f64 {
-    (TOLERANCE_SHARE * expected_us).max(TOLERANCE_US)
 }
 
 /// The value at the nearest rank, as results take it.
@@ -428,6 +459,34 @@ mod tests {
     }
 
     #[test]
+    fn several_connections_are_worked_off_one_after_the_other() {
+        let case = TruthCase { fault: Fault::Stall(Duration::from_millis(4)), rate: 1_000.0, connections: 2 };
+        // From 60 to 64 ms; those due at 60 and 62 are on the first connection, a message takes 100 µs, and one waits behind them.
+        let truth = case.truth_us(&results(66), 100.0);
+        let by_hand = [100.0; 61].into_iter().chain([500.0, 1_400.0, 2_200.0, 3_300.0, 4_100.0]);
+        assert!(truth.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-3), "{truth:?}");
+        assert_eq!(truth.len(), 66);
+    }
+
+    #[test]
+    fn what_the_machine_works_off_now_slower_and_now_faster_is_unsure() {
+        let stall = Duration::from_millis(100);
+        let case = TruthCase { fault: Fault::Stall(stall), rate: 1_000.0, connections: 1 };
+        let results = results(160);
+        let at = |backlogs_us: &[f64], quantile| {
+            let expected = case.after(&results, backlogs_us.to_vec());
+            (expected.at(quantile).unwrap(), expected.machine_us(quantile).unwrap())
+        };
+        // The 100 of the stall are the upper 62.5 %: at the median stands the one due 20 ms before its end, behind 79.
+        let (expected, machine) = at(&[9.0, 1.0, 4.0, 90.0, 2.0], 0.5);
+        assert!((expected - (20_000.0 + 81.0 * 4.0)).abs() < 1e-3, "{expected}");
+        // Neither the fastest nor the slowest counts.
+        assert!((machine - 81.0 * (9.0 - 2.0)).abs() < 1e-3, "{machine}");
+        assert_eq!(at(&[4.0], 0.5), (expected, 0.0));
+        assert_eq!(Expected::default().machine_us(0.5), None);
+    }
+
+    #[test]
     fn a_backlog_takes_as_long_as_its_last_answer_says() {
         let stall = Duration::from_millis(100);
         let case = TruthCase { fault: Fault::Stall(stall), rate: 1_000.0, connections: 1 };
@@ -457,7 +516,9 @@ mod tests {
     #[test]
     fn no_case_is_allowed_more_than_the_others() {
         for case in cases() {
-            for row in case.rows(&results(5_000), Some(4.0), &[]) {
+            let results = results(5_000);
+            let expected = case.after(&results, vec![4.0]);
+            for row in case.rows(&results, &expected) {
                 assert_eq!(row.tolerance_us, (0.01 * row.expected_us.unwrap_or(0.0)).max(150.0), "{row:?}");
             }
         }

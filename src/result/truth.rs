@@ -59,8 +59,8 @@ pub struct TruthRow {
     pub tolerance_us: f64,
     /// CPU that other processes took meanwhile, in cores.
     pub foreign_cpu_cores: Option<f64>,
-    /// By how much what is expected differs between the floor right before and the one right after: what the machine itself
-    /// does to this percentile, from one half minute to the next. `None` where no floor has a part in it.
+    /// By how much what is expected differs between the floor right before and the one right after, or between one and another
+    /// backlog that was worked off: what the machine itself does to this percentile. `None` where neither has a part in it.
     pub floors_differ_us: Option<f64>,
 }
 
