@@ -283,6 +283,12 @@ mod tests {
             bootstrap.ratio_of_medians(&[1.0, 2.0], &[1.0, 0.0]),
             Err(BootstrapError::NoDivisor { index: 1, value: 0.0 })
         );
+        assert_eq!(bootstrap.shift(&[(1.0, 2.0)]), few(1));
+        assert!(bootstrap.shift(&[(1.0, 2.0), (1.0, 3.0)]).is_ok());
+        assert_eq!(
+            bootstrap.shift(&[(1.0, 2.0), (0.0, f64::INFINITY)]),
+            Err(BootstrapError::Sample(SampleError::NotFinite { index: 1, value: f64::INFINITY }))
+        );
         let few = Bootstrap { resamples: 10, ..bootstrap };
         assert!(matches!(few.mean(&[1.0, 2.0]), Err(BootstrapError::TooFewResamples { given: 10, .. })));
     }
@@ -316,6 +322,25 @@ mod tests {
                 let up_to = share(all.partition_point(|&figure| figure <= end + 1e-9));
                 assert!(below <= tail + 0.006 && tail - 0.006 <= up_to, "{end}: {below} to {up_to}");
             }
+        }
+    }
+
+    #[test]
+    fn the_upper_end_is_the_lower_end_of_what_is_turned_round() {
+        // Skewed, so that BCa has something to shift; the draws differ, hence a tolerance of some of their steps.
+        let values: Vec<f64> = (0..12).map(|n| 2.0_f64.powi(n)).collect();
+        let turned: Vec<f64> = values.iter().map(|value| -value).collect();
+        for method in [Method::Percentile, Method::Bca] {
+            let bootstrap = Bootstrap { resamples: 20_000, ..with(method) };
+            let plain = bootstrap.mean(&values).unwrap();
+            let other = bootstrap.mean(&turned).unwrap();
+            for (end, turned) in
+                [(plain.interval.upper, other.interval.lower), (plain.interval.lower, other.interval.upper)]
+            {
+                assert!((end + turned).abs() < 0.05 * plain.value, "{method:?}: {end} and {turned}");
+            }
+            // Far from the ends of what can be drawn.
+            assert!(plain.interval.lower > 2.0 && plain.interval.upper < 1_500.0, "{method:?}: {plain:?}");
         }
     }
 

@@ -158,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn a_change_behind_another_is_placed_in_the_whole_series() {
+        // The first stands out, so that the others are found in what lies behind it.
+        let levels = [100.0, 200.0, 204.0, 212.0];
+        let values: Vec<f64> = (0..80).map(|n| levels[n / 20] + f64::from(n as u32 % 2)).collect();
+        let changes = change_points(&values, 0).unwrap();
+        assert_eq!(changes.iter().map(|change| change.index).collect::<Vec<_>>(), [20, 40, 60]);
+    }
+
+    #[test]
     fn what_is_too_short_or_all_the_same_has_no_change() {
         assert_eq!(change_points(&[], 0).unwrap(), []);
         assert_eq!(change_points(&[1.0, 1.0, 1.0, 9.0, 9.0, 9.0], 0).unwrap(), []);

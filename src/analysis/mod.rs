@@ -150,10 +150,11 @@ mod tests {
         );
         assert_eq!(ThroughputAnalyzer::calculate_scalability(&line).unwrap().peak_load(), None);
         assert_eq!(ThroughputAnalyzer::calculate_percentile(Percentile::P50, &[1, 2, 3], 2), Some(3));
-        assert_eq!(ThroughputAnalyzer::calculate_fairness(&[2.0, 2.0]), Ok(1.0));
+        // (1 + 2)² ÷ (2 × (1 + 4)).
+        assert_eq!(ThroughputAnalyzer::calculate_fairness(&[1.0, 2.0]), Ok(0.9));
         assert_eq!(ThroughputAnalyzer::calculate_lowest_share(&[1.0, 2.0, 2.0]), Ok(0.5));
         assert_eq!(ThroughputAnalyzer::calculate_outlier_share(1, 4), Some(0.25));
-        assert_eq!(ThroughputAnalyzer::calculate_variation(&[3.0, 3.0], 5.0), Ok(0.0));
+        assert_eq!(ThroughputAnalyzer::calculate_variation(&[2.0, 4.0], 5.0), Ok(2.0_f64.sqrt() / 5.0));
         let sure = ThroughputAnalyzer::calculate_median_interval(&[7.0; 3], Bootstrap::default()).unwrap();
         assert_eq!(sure.interval, Interval { lower: 7.0, upper: 7.0 });
 

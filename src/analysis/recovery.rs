@@ -297,6 +297,9 @@ mod tests {
         // Median 10, MAD 1.
         let values = [8.0, 9.0, 10.0, 11.0, 900.0];
         assert!((spike_threshold(&values, 3.0, 0.0).unwrap() - (10.0 + 3.0 * 1.4826)).abs() < 1e-12);
+        // In another unit all of it is a hundred times as much.
+        let finer = values.map(|value| value * 100.0);
+        assert!((spike_threshold(&finer, 3.0, 0.0).unwrap() - (1_000.0 + 300.0 * 1.4826)).abs() < 1e-9);
         assert_eq!(spike_threshold(&values, 3.0, 50.0), Ok(60.0));
         assert_eq!(spike_threshold(&[2.0; 9], 3.0, 5.0), Ok(7.0));
     }

@@ -432,6 +432,8 @@ mod tests {
     fn the_signal_comes_within_100_ms() {
         let signal = |s| with(move |parts| parts.normal.moments.first_backpressure_s = s);
         assert_fails(&signal(Some(6.85)), &[]);
+        let measured = signal(Some(6.80)).into_iter().find(|criterion| criterion.name == "signal").unwrap();
+        assert_eq!(measured.measured, "50.0 ms");
         assert_fails(&signal(Some(6.851)), &["signal"]);
         assert_fails(&signal(None), &["signal", "threshold_to_signal"]);
         // Before the first refusal is no fault.
@@ -508,6 +510,17 @@ mod tests {
         let empty = |s: f64| with(move |parts| parts.normal.moments.last_answer_s = Some(s));
         assert_fails(&empty(37.5), &[]);
         assert_fails(&empty(37.501), &["queue_empty"]);
+        // What has high priority counts too, from where it began: so much later by the clock.
+        let of_high = |later_s: u64| {
+            with(move |parts| {
+                parts.high.moments.last_answer_s = Some(37.0);
+                parts.high.started_at_unix_ns = parts.normal.started_at_unix_ns + later_s * 1_000_000_000 / 2;
+            })
+        };
+        assert_fails(&of_high(1), &[]);
+        assert_fails(&of_high(2), &["queue_empty"]);
+        let found = of_high(1).into_iter().find(|criterion| criterion.name == "queue_empty").unwrap();
+        assert_eq!(found.measured, "30.0 s");
         let told = with(|parts| parts.scene.queue[3] = QueueSample { t_s: 38.0, depth: 1 });
         assert_fails(&told, &[]);
         let late = with(|parts| parts.scene.queue[4] = QueueSample { t_s: 38.0, depth: 0 });

@@ -442,6 +442,17 @@ mod tests {
             let criteria = with(|(_, scene, _)| drop(scene.injections.remove(n)));
             assert_eq!(named(&criteria, Verdict::Inconclusive), ["faults_injected"], "{n}");
         }
+        // Without a kill there is nothing to hear, or not.
+        let config = {
+            let mut config = HighVolumeConfig::for_profile(crate::config::Profile::Full);
+            config.delivery.kills = 0;
+            config
+        };
+        let (_, mut scene, _) = clean();
+        scene.kills.clear();
+        scene.injections.truncate(CUTS.len());
+        let own = Evidence { own_server: true, ..Evidence::default() };
+        assert_eq!(injected(&config, &own, &scene).verdict, Verdict::Pass);
         // That a silence ended is not that it began.
         let ended = with(|(_, scene, _)| scene.injections[CUTS.len()].injection.action = Done::Ended);
         assert_eq!(named(&ended, Verdict::Inconclusive), ["faults_injected"]);
@@ -460,6 +471,9 @@ mod tests {
             let at = rule.schedule().from;
             assert!(from <= at && at <= to, "{rule}");
         }
+        // 5,000 messages at 50 a second take 100 s, and each stretch has its own moments.
+        assert!(rules[9..].iter().all(|rule| rule.schedule().from > Duration::from_secs(90)), "{rules:?}");
+        assert!(rules[0..3].iter().all(|rule| rule.schedule().from > Duration::ZERO), "{rules:?}");
         assert_ne!(rules, super::rules(&config.delivery, 2));
     }
 

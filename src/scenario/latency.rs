@@ -356,6 +356,29 @@ mod tests {
         };
         assert_fails(&outliers(9), &[]);
         assert_fails(&outliers(10), &["outliers"]);
+        // Ten medians where those are more than 10 ms, and no median is so short that less than that is one.
+        let late = |median_us: f64, late_ns: u64| {
+            with(move |run| {
+                run.latency_us.as_mut().unwrap().p50 = Some(median_us);
+                run.histograms.latency = LatencyHistogram::default();
+                (0..1_000).for_each(|_| run.histograms.latency.record(late_ns));
+            })
+        };
+        assert_fails(&late(4_000.0, 39_000_000), &[]);
+        assert_fails(&late(4_000.0, 41_000_000), &["outliers"]);
+        assert_fails(&late(10.0, 9_900_000), &[]);
+        assert_fails(&late(10.0, 10_100_000), &["outliers"]);
+    }
+
+    #[test]
+    fn spikes_are_placed_in_time_beside_outliers() {
+        let criteria = with(|run| {
+            run.windows[7].latency_max_us = Some(30_000.0);
+            (0..200).for_each(|_| run.histograms.latency.record(30_000_000));
+        });
+        assert_fails(&criteria, &["outliers"]);
+        let outliers = criteria.iter().find(|criterion| criterion.name == "outliers").unwrap();
+        assert_eq!(outliers.evidence, ["30.0 ms at 7 s"]);
     }
 
     #[test]

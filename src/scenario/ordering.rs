@@ -109,6 +109,25 @@ mod tests {
     }
 
     #[test]
+    fn each_phase_is_to_offer_what_is_planned_for_it() {
+        // Four messages where the plan wants as many, but of other phases.
+        let mut config = HighVolumeConfig::default();
+        config.ordering.messages = 40;
+        config.ordering.messages_per_connection = 30;
+        config.ordering.parallel_connections = 2;
+        let due = |messages| {
+            let mut run = run(1e3, 1);
+            run.messages.due = messages;
+            run
+        };
+        let offered = [("paced", due(60)), ("unpaced", due(40)), ("parallel", due(40))];
+        let runs: Vec<_> = offered.iter().map(|(name, run)| (*name, run)).collect();
+        let found = all_due(&config, &runs);
+        assert_eq!((&*found.name, &*found.measured), ("not_offered", "40"));
+        assert_eq!(found.evidence, ["60 of 40 at paced", "40 of 60 at parallel"]);
+    }
+
+    #[test]
     fn one_message_out_of_place_fails_its_criterion_alone() {
         type Edit = fn(&mut LoadTestResults);
         let edits: [(&[&str], Edit); 11] = [
