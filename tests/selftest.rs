@@ -9,7 +9,7 @@ mod process;
 
 use serde_json::Value;
 
-use crate::process::run;
+use crate::process::{floodline, run};
 
 /// `ordering`, because its criteria are counts: no other work on the machine puts them in doubt.
 #[test]
@@ -30,6 +30,14 @@ fn each_fault_of_ordering_is_caught_by_its_criterion_and_count() {
     );
     // The table, on standard error because the JSON has standard output.
     finished.says(&["fault", "expected", "seen", "outcome", "swaps-answers", "reordered: 3", "PASS"]);
+}
+
+/// The full matrix: `cargo test --test selftest -- --ignored`.
+#[test]
+#[ignore = "half an hour, and the whole machine"]
+fn no_fault_fails_in_another_case_what_it_does_not_explain() {
+    let finished = floodline(["selftest", "--matrix"]).output().unwrap();
+    assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
 }
 
 #[test]

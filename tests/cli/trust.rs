@@ -180,8 +180,8 @@ fn a_rate_beyond_all_ceilings_ends_on_time_and_is_inconclusive() {
         );
         let criteria = run["criteria"].as_array().unwrap();
         let achieved = criteria.iter().find(|criterion| criterion["name"] == "achieved_rate").unwrap();
-        let named =
-            |why: &Value| why.as_str().unwrap().starts_with("the generator was late: send lateness P99");
+        // Late, or without any CPU left.
+        let named = |why: &Value| why.as_str().unwrap().starts_with("the generator");
         assert!(achieved["evidence"].as_array().unwrap().iter().any(named), "{achieved}");
         // A second of load, half a second of grace, the answers: a minute allows for any machine. One by one, a thousand
         // million instants take longer.
