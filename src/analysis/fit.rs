@@ -155,6 +155,12 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_read_at_any_x() {
+        let line = least_squares(&[(0.0, 5.0), (1.0, 7.0), (2.0, 9.0)]).unwrap();
+        assert!((line.at(10.0) - 25.0).abs() < 1e-9 && (line.at(-1.0) - 3.0).abs() < 1e-9, "{line:?}");
+    }
+
+    #[test]
     fn a_published_data_set_is_fitted_as_published() {
         // F. Anscombe, "Graphs in Statistical Analysis", The American Statistician 27(1), 1973, set I.
         let points = [

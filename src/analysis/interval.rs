@@ -57,6 +57,7 @@ mod tests {
         }
         assert_eq!(Confidence::new(0.95), Some(Confidence::P95));
         assert!((Confidence::P95.tail() - 0.025).abs() < 1e-15);
+        assert_eq!((Confidence::P95.share(), Confidence::P99.share()), (0.95, 0.99));
     }
 
     #[test]

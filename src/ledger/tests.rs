@@ -484,4 +484,8 @@ fn counts_add_up_in_every_class() {
     sum.add(&other);
     assert_eq!(as_numbers(&sum), as_numbers(&other).into_iter().map(|count| 2 * count).collect::<Vec<_>>());
     assert_eq!(as_numbers(&sum).len(), 12);
+    // From nothing, where a product would stay nothing, and two is not the same by either.
+    let mut from_none = Counts::default();
+    from_none.add(&other);
+    assert_eq!(from_none, other);
 }

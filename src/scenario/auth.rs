@@ -246,6 +246,9 @@ mod tests {
         for (names, edit) in cases {
             assert_fails(&with(edit), names);
         }
+        let other = with(|_, p| p[0].refused = [(401, 99), (500, 1)].into());
+        let told = other.iter().find(|criterion| criterion.name == "refusals_told").unwrap();
+        assert_eq!(told.evidence, ["1 × HTTP 500"]);
     }
 
     #[test]

@@ -445,6 +445,9 @@ mod tests {
         let signal = |s| with(move |parts| parts.normal.moments.first_backpressure_s = Some(s));
         assert_fails(&signal(11.7), &["signal"]);
         assert_fails(&signal(11.701), &["signal", "threshold_to_signal"]);
+        let found =
+            signal(8.7).into_iter().find(|criterion| criterion.name == "threshold_to_signal").unwrap();
+        assert_eq!(found.measured, "2.00 s");
     }
 
     #[test]

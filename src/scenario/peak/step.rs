@@ -231,6 +231,8 @@ mod tests {
         };
         assert_eq!(short(1.020).verdict, Verdict::Pass);
         assert_eq!(short(1.022).verdict, Verdict::Fail);
+        // Beyond the shortest latency of 0.9 ms.
+        assert!(short(1.1009).reasons[0].starts_with("backlog: 100 ms "), "{:?}", short(1.1009).reasons);
         // 10,000 answers, in the second and the 99.1 ms after it.
         assert!((short(1.1).served_rate - 10_000.0 / 1.0991).abs() < 0.1, "{:?}", short(1.1));
         let silent = at_10_000(|run| run.moments.last_answer_s = None);
@@ -321,6 +323,16 @@ mod tests {
         assert!(tried.reasons.iter().all(|reason| reason.contains("ran out of open files")), "{tried:?}");
         let refused = starved(|run| (run.connections.established, run.connections.refused) = (79, 1));
         assert_eq!((refused.verdict, refused.limiting_side), (Verdict::Fail, Some(LimitingSide::Server)));
+    }
+
+    #[test]
+    fn as_much_refused_as_lost_is_the_servers_all_the_same() {
+        let tried = at_10_000(|run| {
+            run.messages.counts.answered -= 200;
+            (run.messages.counts.refused, run.messages.counts.lost) = (100, 100);
+            run.resources.busiest_worker_cores = Some(0.99);
+        });
+        assert_eq!((tried.verdict, tried.limiting_side), (Verdict::Fail, Some(LimitingSide::Server)));
     }
 
     #[test]

@@ -210,7 +210,24 @@ fn nothing_is_lost_or_left_unsent_in_any_fault() {
     assert_fails(&lost, &["lost"]);
     let found = lost.iter().find(|criterion| criterion.name == "lost").unwrap();
     assert_eq!(found.evidence, ["1 at partition.touched, ids: r-0-1-2"]);
-    assert_fails(&with("kill", |scene| scene.runs[0].run.messages.unsent = 1), &["unsent"]);
+    let unsent = with("kill", |scene| scene.runs[0].run.messages.unsent = 2);
+    assert_fails(&unsent, &["unsent"]);
+    let found = unsent.iter().find(|criterion| criterion.name == "unsent").unwrap();
+    assert_eq!((&*found.measured, &*found.evidence), ("2", &["2 at kill.all".to_owned()][..]));
+    // Cuts that are not listed are cuts.
+    let cut = with("baseline", |scene| {
+        scene.runs[0].run.outages_not_listed = 2;
+        scene.runs[0].run.connections.dropped = 1;
+        scene.runs[0].run.connections.reasons = [("reset".to_owned(), 3)].into();
+    });
+    assert_fails(&cut, &["cut"]);
+    let found = cut.iter().find(|criterion| criterion.name == "cut").unwrap();
+    assert_eq!((&*found.measured, &*found.evidence), ("3", &["3 at baseline, 3 × reset".to_owned()][..]));
+    let refused = with("overload", |scene| {
+        scene.runs[0].run.windows.clear();
+        scene.runs[1].run.messages.counts.refused = 1;
+    });
+    assert_fails(&refused, &[]);
     assert_fails(&with("silence", |scene| scene.runs[1].run.messages.counts.foreign = 1), &["foreign"]);
     assert_fails(&with("drops", |scene| scene.runs[0].run.messages.counts.corrupted = 1), &["corrupted"]);
     // Twelve loads of 10,000 are due.
