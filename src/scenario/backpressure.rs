@@ -513,6 +513,13 @@ mod tests {
         let empty = |s: f64| with(move |parts| parts.normal.moments.last_answer_s = Some(s));
         assert_fails(&empty(37.5), &[]);
         assert_fails(&empty(37.501), &["queue_empty"]);
+        // It is empty from the first sample of the last that are so, even where the answers were in before.
+        let by_samples = with(|parts| {
+            parts.normal.moments.last_answer_s = Some(8.0);
+            parts.high.moments.last_answer_s = None;
+        });
+        let found = by_samples.into_iter().find(|criterion| criterion.name == "queue_empty").unwrap();
+        assert_eq!(found.measured, "19.8 s");
         // What has high priority counts too, from where it began: so much later by the clock.
         let of_high = |later_s: u64| {
             with(move |parts| {

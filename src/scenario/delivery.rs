@@ -437,6 +437,16 @@ mod tests {
     }
 
     #[test]
+    fn cuts_that_nobody_injected_are_to_be_recovered_from_too() {
+        let cut = with(|(run, scene, _)| {
+            scene.injections.clear();
+            scene.kills.clear();
+            run.outages.iter_mut().for_each(|outage| outage.recovered_at_s = Some(15.001));
+        });
+        assert!(named(&cut, Verdict::Fail).contains(&"recovery"), "{cut:#?}");
+    }
+
+    #[test]
     fn faults_that_did_not_take_place_show_nothing() {
         for n in 0..=CUTS.len() {
             let criteria = with(|(_, scene, _)| drop(scene.injections.remove(n)));

@@ -477,6 +477,18 @@ mod tests {
     }
 
     #[test]
+    fn only_the_loads_that_lack_connections_are_named() {
+        let (whole, mut short) = (example::clean(), example::clean());
+        short.connections.dropped = 1;
+        short.connections.reasons = [("reset".to_owned(), 1)].into();
+        let outcome = connections_over(&[("whole", &whole), ("short", &short)]);
+        assert_eq!(
+            (outcome.verdict, &*outcome.evidence),
+            (Verdict::Fail, &["at short: 1 × reset".to_owned()][..])
+        );
+    }
+
+    #[test]
     fn what_speaks_for_the_server_is_said_where_there_is_such() {
         let evidence = |refused, unsent| {
             let results = judged(

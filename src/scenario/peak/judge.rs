@@ -285,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_search_lost_on_its_way_is_not_counted() {
+        // At another rate, and at the confirmed one, before it was to be confirmed.
+        for rate in [20_000.0, 10_000.0] {
+            let criteria = found(10_000.0, LimitingSide::Server, |found| {
+                let mut lossy = run(rate, 100);
+                lossy.messages.counts.lost = 7;
+                found.tries.push(try_of("search-03", rate, Some(LimitingSide::Server)));
+                found.runs.push(PhaseRun { phase: "search-03".to_owned(), run: lossy });
+            });
+            assert_eq!(measured(&criteria, "lost").measured, "0", "{rate}");
+        }
+    }
+
+    #[test]
     fn the_burst_may_be_refused_but_not_forgotten() {
         let burst = |edit: fn(&mut LoadTestResults)| {
             found(10_000.0, LimitingSide::Server, |found| {

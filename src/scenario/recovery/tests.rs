@@ -156,6 +156,9 @@ fn each_kind_is_recovered_from_within_30_s() {
         assert_fails(&took(Some(30.001)), &[&format!("recovery@{kind}")]);
         assert_fails(&took(None), &[&format!("recovery@{kind}")]);
     }
+    // What became of those that are not listed, nobody knows.
+    let unlisted = with("silence", |scene| scene.runs[0].run.outages_not_listed = 1);
+    assert_fails(&unlisted, &["recovery@silence"]);
     let kill = |s| with("kill", move |scene| scene.runs[0].run.outages[9].recovered_at_s = Some(1.0 + s));
     assert_fails(&kill(30.0), &[]);
     assert_fails(&kill(30.001), &["recovery@kill"]);
