@@ -540,6 +540,16 @@ mod tests {
     }
 
     #[test]
+    fn another_server_that_signals_and_refuses_nothing_is_judged_all_the_same() {
+        let mut parts = clean();
+        parts.normal.messages.counts.answered = 15_000;
+        parts.normal.messages.counts.refused = 0;
+        parts.normal.moments.first_refusal_s = None;
+        let criteria = judged(&CASE, &Evidence { own_server: false, ..evidence(parts) });
+        assert!(named(&criteria, Verdict::Fail).contains(&"overflow"), "{criteria:#?}");
+    }
+
+    #[test]
     fn another_server_that_does_not_tell_its_queue_is_judged_by_its_answers() {
         let silent = |own_server, last_s: f64| {
             let mut parts = clean();

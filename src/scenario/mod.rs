@@ -383,6 +383,7 @@ mod tests {
     use super::*;
     use crate::config::Profile;
     use crate::result::{LoadTestResults, example};
+    use crate::run::scene::{Kill, SceneEvidence};
     use crate::workload::{Offered, Workload};
     use std::collections::BTreeSet;
 
@@ -419,6 +420,24 @@ mod tests {
             let missing = criteria.iter().find(|criterion| criterion.name == "missing_phases").unwrap();
             assert_eq!((missing.verdict, &missing.evidence), (Verdict::Fail, &names), "{}", case.name);
         }
+    }
+
+    #[test]
+    fn what_was_done_is_told_in_the_order_of_phases_and_time() {
+        let kill = |at_s: f64| Kill { at_s, back_at_s: at_s + 0.1 };
+        let phase = |name: &str, kills: Vec<Kill>| {
+            let scene = SceneEvidence { kills, ..SceneEvidence::default() };
+            PhaseEvidence { scene: Some(scene), ..PhaseEvidence::of(name) }
+        };
+        let phases = vec![phase("first", vec![kill(2.0), kill(1.0)]), phase("second", vec![kill(0.5)])];
+        let told: Vec<(String, f64, String)> = incidents(&Evidence { phases, ..Evidence::default() })
+            .into_iter()
+            .map(|incident| (incident.phase, incident.at_s, incident.what))
+            .collect();
+        let of = |phase: &str, at_s, back| {
+            (phase.to_owned(), at_s, format!("server killed, listening again at {back} s"))
+        };
+        assert_eq!(told, [of("first", 1.0, "1.100"), of("first", 2.0, "2.100"), of("second", 0.5, "0.600")]);
     }
 
     /// Each load spotless, and then without a fifth of its connections.
