@@ -46,7 +46,25 @@ pub fn strays(rows: &[Row]) -> Vec<Stray> {
 type Elsewhere = (&'static str, &'static str, &'static [&'static str]);
 
 /// Each was seen, and looked into.
-pub(super) const ELSEWHERE: [Elsewhere; 13] = [
+pub(super) const ELSEWHERE: [Elsewhere; 16] = [
+    (
+        "silent-connection",
+        "what it is sent is never read, nor answered",
+        &[
+            "not_processed",
+            "latency_p99_in_every_window",
+            "outliers",
+            "fairness",
+            "lowest_share",
+            "authenticated_p95",
+        ],
+    ),
+    ("growing-delay", "the longer it takes, the more it holds that waits", &["server_leak"]),
+    (
+        "late-answers",
+        "of the few messages of one connection more than one in twenty are late, and the last of a load are a backlog",
+        &["latency_p95_of_each", "peak_rate"],
+    ),
     (
         "slow-per-connection",
         "with all the connections of another case it can do less than is offered",
@@ -60,7 +78,17 @@ pub(super) const ELSEWHERE: [Elsewhere; 13] = [
     (
         "stall",
         "it stands still for longer than the answer time-out, and than a ping may take",
-        &["lost", "unanswered", "latency_p95_of_each", "recovery", "cut", "untouched_cut@drops"],
+        &[
+            "lost",
+            "unanswered",
+            "latency_p95_of_each",
+            "recovery",
+            "cut",
+            "detected@drops",
+            "untouched_rate@drops",
+            "untouched_p95@drops",
+            "untouched_cut@drops",
+        ],
     ),
     (
         "lose-answers",
@@ -77,7 +105,7 @@ pub(super) const ELSEWHERE: [Elsewhere; 13] = [
         "what is held for the next answer goes with a connection that is cut",
         &["lost", "unanswered"],
     ),
-    ("misname-answers", "the answer went to a message that was never sent", &["unfilled"]),
+    ("misname-answers", "the answer went to a message that was never sent", &["unfilled", "cross_talk"]),
     (
         "cut-connections",
         "what was on its way is lost, and what was due later on a connection that is not opened again is never sent",
