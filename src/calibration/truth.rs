@@ -16,8 +16,8 @@
 //! is expected: whatever comes between makes it longer, and where a load has ended, both sides may have to share a core. Where
 //! it and the median give percentiles further apart than what is allowed, that is the machine's too.
 //!
-//! Both sides poll the clock instead of sleeping, each on a core of its own: how late this machine's timers are is no
-//! matter of whether a latency is measured right.
+//! Both sides poll the clock instead of sleeping: how late this machine's timers are is no matter of whether a latency is
+//! measured right. Nothing keeps them on cores of their own; where the scheduler puts both on one, that is part of what is seen.
 
 use std::time::Duration;
 

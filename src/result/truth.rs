@@ -78,7 +78,8 @@ impl TruthRow {
         Some(self.difference_us().is_some_and(|difference| difference.abs() <= self.tolerance_us))
     }
 
-    /// Whether this machine cannot tell: two floors that should be the same differ by more than what is allowed here.
+    /// Whether this machine cannot tell: two floors, or two backlogs worked off, that should be the same differ by more than what
+    /// is allowed here.
     #[must_use]
     pub fn is_beyond_the_machine(&self) -> bool {
         self.floors_differ_us.is_some_and(|us| us > self.tolerance_us)

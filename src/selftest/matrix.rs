@@ -49,8 +49,9 @@ type Elsewhere = (&'static str, &'static str, &'static [&'static str]);
 pub(super) const ELSEWHERE: [Elsewhere; 16] = [
     (
         "silent-connection",
-        "what it is sent is never read, nor answered",
+        "what it is sent is never read, nor answered: where it is of the load before, that one achieves less than the one after",
         &[
+            "after_rate",
             "not_processed",
             "latency_p99_in_every_window",
             "outliers",
