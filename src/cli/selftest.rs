@@ -47,7 +47,7 @@ pub fn run(args: &SelftestArgs) -> Result<ExitCode, Failure> {
     }
     let found = all(&mut selftest, &rows, &stop, to_stdout)?;
     let results = SelftestResults::of(found, stop.is_stopped());
-    say(&table::last_line(&results), to_stdout).map_err(Failure::usage)?;
+    say(&table::summary(&results), to_stdout).map_err(Failure::usage)?;
     if let Some(json) = json {
         json.write(&results).map_err(Failure::usage)?;
     }

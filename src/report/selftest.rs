@@ -9,11 +9,20 @@ use crate::result::selftest::{ExpectedResult, Outcome, RowResult, SelftestResult
 /// matters most stands first.
 const WIDTHS: [usize; 3] = [12, 36, 40];
 
-/// What a whole self-test came to, in a line.
+/// What a whole self-test came to: the rows that are not as they should be once more, because the table is longer than what
+/// a terminal or a CI log keeps of it, and the counts in a line.
 #[must_use]
-pub fn last_line(results: &SelftestResults) -> String {
-    format!(
-        "\n{}: {} faults caught, {} missed, {} cases clean, {} false alarms, {} inconclusive, in {:.0} s\n",
+pub fn summary(results: &SelftestResults) -> String {
+    let mut out = String::from("\n");
+    for row in &results.rows {
+        if !matches!(row.outcome, Outcome::Caught | Outcome::Clean) {
+            let complaints = row.complaints.join("; ");
+            let _ = writeln!(out, "{}: {}, {}: {complaints}", row.outcome.as_str(), row.case, row.name);
+        }
+    }
+    let _ = writeln!(
+        out,
+        "{}: {} faults caught, {} missed, {} cases clean, {} false alarms, {} inconclusive, in {:.0} s",
         results.verdict.as_str().to_uppercase(),
         results.count(Outcome::Caught),
         results.count(Outcome::Missed),
@@ -21,7 +30,8 @@ pub fn last_line(results: &SelftestResults) -> String {
         results.count(Outcome::FalseAlarm),
         results.count(Outcome::Inconclusive),
         results.took_s
-    )
+    );
+    out
 }
 
 /// One fault, below the head of its case where it is the `first`.
@@ -126,15 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_counts_each_outcome() {
+    fn the_summary_names_what_is_not_as_it_should_be_and_counts_each_outcome() {
         let of = |outcomes: &[Outcome]| {
             let rows = outcomes.iter().map(|&outcome| example(outcome)).collect();
             SelftestResults::of(rows, false)
         };
         use Outcome::{Caught, Clean, FalseAlarm, Inconclusive, Missed};
-        let line = last_line(&of(&[Caught, Caught, Clean, Missed, FalseAlarm, Inconclusive]));
+        let summary = summary(&of(&[Caught, Caught, Clean, Missed, FalseAlarm, Inconclusive]));
+        let lines: Vec<&str> = summary.lines().collect();
         let counts = "FAIL: 2 faults caught, 1 missed, 1 cases clean, 1 false alarms, 1 inconclusive, in 6 s";
-        assert_eq!(line.trim(), counts);
+        assert_eq!(
+            lines,
+            [
+                "",
+                "MISSED: ordering, loses-answers: something is not as it should be",
+                "FALSE ALARM: ordering, loses-answers: something is not as it should be",
+                "inconclusive: ordering, loses-answers: something is not as it should be",
+                counts,
+            ]
+        );
         assert_eq!(of(&[Caught, Clean]).verdict, Verdict::Pass);
         assert_eq!(of(&[Caught, Inconclusive]).verdict, Verdict::Inconclusive);
     }
