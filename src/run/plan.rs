@@ -4,6 +4,7 @@
 //! asked for. Judging the evidence is the case's business.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -97,6 +98,9 @@ pub struct Venue {
     pub calibration: Option<Box<Calibration>>,
     /// How a server that is not our own is started again; without it none is killed.
     pub restart: Option<Restart>,
+    /// Where our own server keeps what has to outlive it, in a directory of its own that is removed at the end; `None` for
+    /// the system's directory for temporary files.
+    pub state_in: Option<PathBuf>,
 }
 
 impl Venue {
@@ -110,6 +114,7 @@ impl Venue {
             access: Access::default(),
             calibration: None,
             restart: None,
+            state_in: None,
         }
     }
 }
@@ -285,7 +290,9 @@ pub fn execute(
     observer: &mut dyn PlanObserver,
 ) -> Result<Evidence, PlanError> {
     let own = matches!(venue.peer, Peer::Own(_));
-    let state = (plan.durable && own).then(tempfile::tempdir).transpose().map_err(PlanError::State)?;
+    let state_in = venue.state_in.clone().unwrap_or_else(std::env::temp_dir);
+    let state = (plan.durable && own).then(|| tempfile::tempdir_in(state_in));
+    let state = state.transpose().map_err(PlanError::State)?;
     let mut args = plan.server_args.clone();
     args.extend(state.as_ref().map(|dir| format!("--state={}", dir.path().display())));
     let keys = plan.locks.filter(|_| own).map(Keys::cut);

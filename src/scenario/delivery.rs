@@ -42,6 +42,9 @@ const CUTS: [Cut; 3] = [
 const UNHEARD: Duration = Duration::from_millis(200);
 /// That is over so long before the kill: the answers to those who come back must get through.
 const UNHEARD_UNTIL: Duration = Duration::from_millis(20);
+/// What a pong takes on the wire at most: two bytes, and what TLS adds to them. Everything else that a server sends is an
+/// answer.
+const PONG_BYTES: f64 = 32.0;
 /// So long after it all connections are cut: where the server is not ours to kill, nothing was heard for nothing.
 const CUT_AFTER: Duration = Duration::from_millis(50);
 
@@ -242,23 +245,33 @@ fn injected(config: &HighVolumeConfig, evidence: &Evidence, scene: &SceneEvidenc
         });
         of_cut.count()
     };
+    // More came in the silence than answers to pings.
+    let pongs = (UNHEARD.as_secs_f64() / config.recovery.ping_every.as_secs_f64()).ceil();
     let unheard = |injected: &&Injected| {
-        let Injection { rule, action, .. } = &injected.injection;
-        matches!(rule.fault(), Fault::Silence { .. }) && *action == Done::Began
+        let Injection { rule, action, bytes, .. } = &injected.injection;
+        let over = matches!(rule.fault(), Fault::Silence { .. }) && *action == Done::Ended;
+        over && *bytes as f64 > pongs * PONG_BYTES
     };
-    let unheard = scene.injections.iter().filter(unheard).count();
+    let unheard: Vec<u64> =
+        scene.injections.iter().filter(unheard).map(|injected| injected.injection.rule_id).collect();
+    // One silence a kill.
+    let silences = unheard.iter().collect::<BTreeSet<_>>().len();
+    let unheard = unheard.len();
     let cuts = CUTS.map(hit);
     let (kills, wanted) = (scene.kills.len(), config.delivery.kills as usize);
     let name = "faults_injected";
     let limit = format!("every kind of cut, {wanted} kills");
     let measured = format!("{} + {} + {} cuts, {kills} kills, {unheard} unheard", cuts[0], cuts[1], cuts[2]);
-    let nothing_shown = match (cuts.contains(&0), unheard) {
-        (true, _) => Some("a kind of cut met no connection: nothing was shown of it"),
-        (false, 0) if wanted > 0 => Some("all answers were heard before the kills: no memory was asked for"),
-        (false, _) => None,
+    let nothing_shown = if cuts.contains(&0) {
+        Some("a kind of cut met no connection: nothing was shown of it".to_owned())
+    } else if silences < wanted {
+        let heard = wanted - silences;
+        Some(format!("all answers were heard before {heard} of {wanted} kills: no memory was asked for"))
+    } else {
+        None
     };
     if let Some(why) = nothing_shown {
-        let evidence = vec![why.to_owned()];
+        let evidence = vec![why];
         let verdict = Verdict::Inconclusive;
         return CriterionOutcome { name: name.to_owned(), limit, measured, verdict, evidence };
     }
@@ -312,14 +325,14 @@ mod tests {
         let injected = |(n, (fault, action)): (u64, (Fault, Done))| {
             let rule = Rule::new(fault, Scope::All, Schedule::default(), 0).unwrap();
             let injection =
-                Injection { rule_id: n, rule, connection: n, at_ns: 0, unix_ns: 0, action, bytes: 0 };
+                Injection { rule_id: n, rule, connection: n, at_ns: 0, unix_ns: 0, action, bytes: 150 };
             Injected { at_s: 5.0, injection }
         };
         let done = |cut| (Fault::Drop(cut), if cut == Cut::Rst { Done::Reset } else { Done::Cut });
-        let unheard = (Fault::Silence { direction: Direction::ToClient }, Done::Began);
+        let unheard = [(Fault::Silence { direction: Direction::ToClient }, Done::Ended); 3];
         let scene = SceneEvidence {
             kills: [30.0, 60.0, 90.0].map(|at_s| Kill { at_s, back_at_s: at_s + 0.1 }).to_vec(),
-            injections: (0..).zip(CUTS.map(done).into_iter().chain([unheard])).map(injected).collect(),
+            injections: (0..).zip(CUTS.map(done).into_iter().chain(unheard)).map(injected).collect(),
             ..SceneEvidence::default()
         };
         let ids = (0..20).flat_map(|c| (0..250).map(move |n| (format!("r-0-{c}-{n}"), 1)));
@@ -463,11 +476,29 @@ mod tests {
         scene.injections.truncate(CUTS.len());
         let own = Evidence { own_server: true, ..Evidence::default() };
         assert_eq!(injected(&config, &own, &scene).verdict, Verdict::Pass);
-        // That a silence ended is not that it began.
-        let ended = with(|(_, scene, _)| scene.injections[CUTS.len()].injection.action = Done::Ended);
-        assert_eq!(named(&ended, Verdict::Inconclusive), ["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| _ = scene.kills.pop()), &["faults_injected"]);
         assert_fails(&with(|(_, scene, _)| scene.kills.clear()), &["faults_injected"]);
+    }
+
+    #[test]
+    fn a_kill_before_which_every_answer_was_heard_shows_nothing_of_the_memory() {
+        let doubt = |edit: fn(&mut Injection)| {
+            let criteria = with(move |(_, scene, _)| {
+                // That before the second of three kills.
+                let silences = scene.injections.iter_mut().map(|injected| &mut injected.injection);
+                let mut silences = silences.filter(|i| matches!(i.rule.fault(), Fault::Silence { .. }));
+                edit(silences.nth(1).unwrap());
+            });
+            let injected = criteria.into_iter().find(|criterion| criterion.name == "faults_injected").unwrap();
+            (injected.verdict, injected.measured, injected.evidence)
+        };
+        let why = "all answers were heard before 1 of 3 kills: no memory was asked for".to_owned();
+        let doubted = (Verdict::Inconclusive, "1 + 1 + 1 cuts, 3 kills, 2 unheard".to_owned(), vec![why]);
+        // A pong in each second is all that the server said.
+        assert_eq!(doubt(|silence| silence.bytes = 32), doubted);
+        assert_eq!(doubt(|silence| silence.bytes = 33).0, Verdict::Pass);
+        // Only its end tells what was swallowed.
+        assert_eq!(doubt(|silence| silence.action = Done::Began), doubted);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a row led to, against what it should.
 
+use std::collections::BTreeSet;
+
 use super::Row;
 use super::planted::{Expected, Role, Wrong};
 use crate::result::selftest::{ExpectedResult, Outcome, RowResult};
@@ -9,20 +11,29 @@ use crate::result::{CriterionOutcome, Verdict};
 const NEVER_IN_DOUBT: [&str; 7] =
     ["lost", "reordered", "duplicates", "foreign", "corrupted", "processed_twice", "not_processed"];
 
+/// Says whether what a case does to a server took place: where that is in doubt, nothing had a chance to fail.
+const INJECTED: &str = "faults_injected";
+
+/// The criteria that were in doubt with nothing wrong, by name: of evidence that is edited afterwards, they say nothing.
+pub(super) type Doubted = BTreeSet<String>;
+
 /// Compares the criteria that a row led to with those that it should have.
-pub(super) fn judged(row: Row, criteria: &[CriterionOutcome]) -> RowResult {
+pub(super) fn judged(row: Row, criteria: &[CriterionOutcome], doubted: &Doubted) -> RowResult {
     let expected = row.planted.expected;
     let (mut missed, mut doubtful) = (Vec::new(), Vec::new());
+    let untried = criteria.iter().any(|seen| seen.name == INJECTED && seen.verdict == Verdict::Inconclusive);
     for expected in expected {
-        match compared(expected, criteria) {
+        match compared(expected, criteria, doubted) {
             Compared::AsExpected => {}
             Compared::InDoubt(why) => doubtful.push(why),
+            // Nothing was done to what should fail.
+            Compared::Not(why) if untried => doubtful.push(why),
             Compared::Not(why) => missed.push(why),
         }
     }
     let known = |name: &str| expected.iter().any(|expected| expected.criterion == name);
     let wrong = |criterion: &&CriterionOutcome| match criterion.verdict {
-        Verdict::Fail => !known(&criterion.name),
+        Verdict::Fail => !known(&criterion.name) && !doubted.contains(&criterion.name),
         Verdict::Inconclusive => is_never_in_doubt(criterion),
         Verdict::Pass | Verdict::Skipped => false,
     };
@@ -87,8 +98,11 @@ enum Compared {
     Not(String),
 }
 
-fn compared(expected: &Expected, criteria: &[CriterionOutcome]) -> Compared {
+fn compared(expected: &Expected, criteria: &[CriterionOutcome], doubted: &Doubted) -> Compared {
     let name = expected.criterion;
+    if expected.role == Role::Named && expected.measured.is_none() && doubted.contains(name) {
+        return Compared::InDoubt(format!("{name} is in doubt with nothing wrong, too"));
+    }
     let Some(seen) = criteria.iter().find(|criterion| criterion.name == name) else {
         return Compared::Not(format!("{name} was not judged"));
     };

@@ -69,6 +69,7 @@ pub(super) const PROOF: Proof = Proof {
                 .fails(&[
                     by("recovery@drops"),
                     by("missing_phases").naming(&["the server was there, and then it was not"]),
+                    may("detected@drops", "what strikes an attempt to come back is no outage"),
                     follows("unsent", DEAF),
                     may("lost", DEAF),
                     may("cut", DEAF),

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::result::Verdict;
+use crate::result::{CriterionOutcome, Verdict};
 use crate::server::ServerFault;
 
 /// `case`, and a criterion's family.
@@ -117,7 +117,8 @@ fn criterion(&(name, measured, verdict): &(&str, &str, Verdict)) -> CriterionOut
 /// What becomes of a row of these outcomes: criterion, measured, verdict.
 fn compared(criteria: &[(&str, &str, Verdict)]) -> (Outcome, Vec<String>) {
     let criteria: Vec<CriterionOutcome> = criteria.iter().map(criterion).collect();
-    let result = compare::judged(Row { proof: &ordering::PROOF, planted: &PLANTED }, &criteria);
+    let row = Row { proof: &ordering::PROOF, planted: &PLANTED };
+    let result = compare::judged(row, &criteria, &Doubted::default());
     (result.outcome, result.complaints)
 }
 
@@ -135,6 +136,7 @@ fn a_row_is_caught_by_exactly_its_criteria_and_counts() {
     let late = compare::judged(
         Row { proof: &ordering::PROOF, planted: &LATE },
         &[criterion(&("latency_p99", "1 s", Inconclusive))],
+        &Doubted::default(),
     );
     assert_eq!(late.outcome, Outcome::Inconclusive);
     let (doubted, complaints) = compared(&[("lost", "3", Inconclusive), unanswered, quick]);
@@ -155,10 +157,43 @@ fn a_row_is_caught_by_exactly_its_criteria_and_counts() {
     assert_eq!(outcome(&[lost, unanswered, quick, timing]), Outcome::Caught);
 }
 
+/// The machine's noise is taken out of evidence before it is edited, and what that noise did is still in it.
+#[test]
+fn what_was_in_doubt_with_nothing_wrong_is_no_false_alarm_and_no_proof() {
+    use Verdict::Fail;
+    let outcome = |planted, criteria: &[_], doubted: &str| {
+        let criteria: Vec<CriterionOutcome> = criteria.iter().map(criterion).collect();
+        let row = Row { proof: &ordering::PROOF, planted };
+        compare::judged(row, &criteria, &Doubted::from([doubted.to_owned()])).outcome
+    };
+    let [lost, unanswered] = [("lost", "3", Fail), ("unanswered", "3", Fail)];
+    let late = ("latency_p99", "1 s", Fail);
+    let stranger = ("latency_p95", "1 s", Fail);
+    let quick = ("latency_p99", "1 ms", Verdict::Pass);
+    assert_eq!(outcome(&PLANTED, &[lost, unanswered, late, stranger], "latency_p95"), Outcome::Caught);
+    assert_eq!(outcome(&PLANTED, &[lost, unanswered, late, stranger], "latency_p50"), Outcome::FalseAlarm);
+    assert_eq!(outcome(&LATE, &[late], "latency_p99"), Outcome::Inconclusive);
+    assert_eq!(outcome(&LATE, &[late], "latency_p50"), Outcome::Caught);
+    // A count says the same in whatever noise.
+    assert_eq!(outcome(&PLANTED, &[lost, unanswered, quick], "lost"), Outcome::Caught);
+}
+
+#[test]
+fn what_did_not_take_place_was_not_missed() {
+    use Verdict::{Fail, Inconclusive, Pass};
+    let unanswered = ("unanswered", "3", Fail);
+    let quick = ("latency_p99", "1 ms", Pass);
+    let none = ("lost", "0", Pass);
+    let injected = |verdict| ("faults_injected", "0 kills", verdict);
+    assert_eq!(compared(&[none, unanswered, quick, injected(Pass)]).0, Outcome::Missed);
+    assert_eq!(compared(&[none, unanswered, quick, injected(Inconclusive)]).0, Outcome::Inconclusive);
+}
+
 #[test]
 fn a_row_without_a_fault_is_clean_where_nothing_fails() {
     let healthy = |verdict| {
-        compare::judged(rows().next().unwrap(), &[criterion(&("latency_p99", "1 s", verdict))]).outcome
+        let criteria = [criterion(&("latency_p99", "1 s", verdict))];
+        compare::judged(rows().next().unwrap(), &criteria, &Doubted::default()).outcome
     };
     assert_eq!(healthy(Verdict::Pass), Outcome::Clean);
     assert_eq!(healthy(Verdict::Inconclusive), Outcome::Clean);
