@@ -489,7 +489,8 @@ mod tests {
                 let mut silences = silences.filter(|i| matches!(i.rule.fault(), Fault::Silence { .. }));
                 edit(silences.nth(1).unwrap());
             });
-            let injected = criteria.into_iter().find(|criterion| criterion.name == "faults_injected").unwrap();
+            let injected =
+                criteria.into_iter().find(|criterion| criterion.name == "faults_injected").unwrap();
             (injected.verdict, injected.measured, injected.evidence)
         };
         let why = "all answers were heard before 1 of 3 kills: no memory was asked for".to_owned();

@@ -1,15 +1,10 @@
 //! Faults that `auth` catches.
 
-use super::planted::{Planted, Proof, by, may};
+use super::planted::{PATIENT, Planted, Proof, by, may};
 
 pub(super) const PROOF: Proof = Proof {
     case: "auth",
-    settings: &[
-        ("auth.baseline", "300ms"),
-        ("auth.siege", "500ms"),
-        ("load.ramp", "0s"),
-        ("load.answer_timeout", "1s"),
-    ],
+    settings: &[("auth.baseline", "300ms"), ("auth.siege", "500ms"), ("load.ramp", "0s"), PATIENT],
     faults: &[&[
         Planted::server("lets-anybody-in", &["--fault=open-door"]).fails(&[
             by("unauthenticated_admitted"),

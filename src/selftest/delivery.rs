@@ -3,7 +3,7 @@
 //! A server that is killed is started again with the same faults, so how often they strike depends on the kill, and only what
 //! they hit in its first life is named.
 
-use super::planted::{Planted, Proof, by, follows, may};
+use super::planted::{IN_VAIN, PATIENT, Planted, Proof, by, follows, may};
 use crate::result::LoadTestResults;
 use crate::run::plan::Evidence;
 use crate::run::scene::SceneEvidence;
@@ -15,20 +15,19 @@ pub(super) const PROOF: Proof = Proof {
         ("delivery.messages", "100"),
         ("delivery.kill_period", "1200ms"),
         ("delivery.kills", "1"),
-        // Longer than the machine may stand still; what loses answers waits for it in vain.
-        ("load.answer_timeout", "5s"),
+        PATIENT,
     ],
     faults: &[
         &[
             Planted::server("loses-answers", &["--fault=lose-answers=2,among=10,seed=7"])
-                .with(&[("load.answer_timeout", "700ms")])
+                .with(IN_VAIN)
                 .fails(&[
                     by("lost").naming(&["-0-0-0", "-0-1-0"]),
                     by("unanswered"),
                     may("recovery", NOT_RECOVERED),
                 ]),
             Planted::server("misnames-answers", &["--fault=misname-answers=1,among=10,seed=7"])
-                .with(&[("load.answer_timeout", "700ms")])
+                .with(IN_VAIN)
                 .fails(&[
                     by("foreign").naming(&["nobody-", "-0-0-0\""]),
                     follows("lost", "the answer went to a message that was never sent"),

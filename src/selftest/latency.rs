@@ -1,6 +1,6 @@
 //! Faults that `latency` catches.
 
-use super::planted::{MISCOUNTED, Planted, Proof, by, follows, may};
+use super::planted::{IN_VAIN, MISCOUNTED, PATIENT, Planted, Proof, by, follows, may};
 
 pub(super) const PROOF: Proof = Proof {
     case: "latency",
@@ -10,7 +10,7 @@ pub(super) const PROOF: Proof = Proof {
         ("latency.connections", "10"),
         ("latency.duration", "3s"),
         ("load.ramp", "0"),
-        ("load.answer_timeout", "1200ms"),
+        PATIENT,
     ],
     faults: &[
         &[
@@ -69,6 +69,7 @@ pub(super) const PROOF: Proof = Proof {
                 may("outliers", BACKLOG),
             ]),
             Planted::server("drops-one-in-200", &["--fault=lose-answers=18,among=3000,seed=7"])
+                .with(IN_VAIN)
                 .fails(&[by("delivery").naming(&["lost 18"]), by("lost").measuring("18")]),
             Planted::evidence("loses-a-window", |evidence| {
                 let runs = evidence.phases.iter_mut().filter_map(|phase| phase.run.as_mut());

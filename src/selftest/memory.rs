@@ -1,6 +1,6 @@
 //! Faults that `memory` catches.
 
-use super::planted::{MISCOUNTED, Planted, Proof, by};
+use super::planted::{MISCOUNTED, PATIENT, Planted, Proof, by};
 use crate::run::plan::{Evidence, MemorySample};
 
 pub(super) const PROOF: Proof = Proof {
@@ -11,7 +11,7 @@ pub(super) const PROOF: Proof = Proof {
         ("memory.duration", "3500ms"),
         ("memory.idle", "300ms"),
         ("load.ramp", "0"),
-        ("load.answer_timeout", "2s"),
+        PATIENT,
     ],
     faults: &[
         // The 3,000th message is due a tenth of a second after the load began, so what comes with it is no slope; nor is what

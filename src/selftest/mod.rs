@@ -179,8 +179,9 @@ impl Selftest {
             Some(healthy) => healthy,
             None => {
                 let venue = self.venue(&[]);
-                let mut find =
-                    || case.find(config, &venue, stop, observer).map(|found| Healthy::of(case, config, found));
+                let mut find = || {
+                    case.find(config, &venue, stop, observer).map(|found| Healthy::of(case, config, found))
+                };
                 let first = find()?;
                 if first.doubted.is_empty() { first } else { find()? }
             }

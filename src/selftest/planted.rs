@@ -138,6 +138,12 @@ impl Expected {
     }
 }
 
+/// How long an answer may take where none is lost: longer than a machine may stand still.
+pub(super) const PATIENT: (&str, &str) = ("load.answer_timeout", "5s");
+
+/// How long one is waited for that never comes, in each phase of a case.
+pub(super) const IN_VAIN: &[(&str, &str)] = &[("load.answer_timeout", "600ms")];
+
 /// The criterion that the fault is planted for.
 pub(super) const fn by(criterion: &'static str) -> Expected {
     Expected::new(criterion, Role::Named)

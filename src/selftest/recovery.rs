@@ -11,7 +11,10 @@ macro_rules! of_kind {
             Planted::evidence(concat!("an-outage-unnoticed-", $kind), |evidence| {
                 edit(evidence, concat!($kind, ".touched"), unnoticed);
             })
-            .fails(&[by(concat!("detected@", $kind))]),
+            .fails(&[
+                by(concat!("detected@", $kind)),
+                may(concat!("recovery@", $kind), "without an outage there is nothing to recover from"),
+            ]),
             Planted::evidence(concat!("an-outage-for-good-", $kind), |evidence| {
                 edit(evidence, concat!($kind, ".touched"), |run| {
                     run.outages.iter_mut().take(1).for_each(|outage| outage.recovered_at_s = None);
