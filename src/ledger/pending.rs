@@ -259,7 +259,7 @@ mod tests {
                     }
                     _ => prop_assert_eq!(pending.take(target), model.remove(&target)),
                 }
-                prop_assert_eq!(pending.len(), model.len());
+                prop_assert_eq!((pending.len(), pending.is_empty()), (model.len(), model.is_empty()));
                 prop_assert_eq!(pending.flight(target), model.get(&target).copied());
                 prop_assert_eq!(pending.oldest(), model.keys().next().copied());
                 let first = model.range(target..).next().map(|(&sequence, &flight)| (sequence, flight));

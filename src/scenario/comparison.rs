@@ -144,6 +144,13 @@ mod tests {
             p95(&late, 15_000.0).verdict
         };
         assert_eq!((late(800.0), late(801.0)), (Verdict::Pass, Verdict::Inconclusive));
+        // What fails is held against its own limit of 16 ms.
+        let too_high = |us| {
+            let mut late = quiet.clone();
+            late.send_lateness_us.as_mut().unwrap().p99 = Some(us);
+            p95(&late, 16_000.0).verdict
+        };
+        assert_eq!((too_high(1_600.0), too_high(1_601.0)), (Verdict::Fail, Verdict::Inconclusive));
     }
 
     #[test]

@@ -281,4 +281,22 @@ mod tests {
         assert_eq!(verdicts(&[(1.0, 1.0), (2.0, 1.0)]), [Verdict::Inconclusive, Verdict::Fail]);
         assert_eq!(verdicts(&[(1.0, 1.0), (2.0, 2.0)]), [Verdict::Pass; 2]);
     }
+
+    #[test]
+    fn only_a_figure_that_is_not_there_is_explained() {
+        let run = example::clean();
+        let evidence = |points: &[(f64, f64)]| {
+            straight_line(&Limits::default(), points, &[&run], (0.02, 0.99), "")
+                .map(|outcome| (outcome.measured, outcome.evidence))
+        };
+        let [slope, r_squared] = evidence(&[(1.0, 1.0), (2.0, 1.0)]);
+        assert_eq!(slope, ("0.0000".to_owned(), Vec::new()));
+        let why = "all steps achieved the same, which leaves nothing to fit".to_owned();
+        assert_eq!(r_squared, ("none".to_owned(), vec![why]));
+    }
+
+    #[test]
+    fn a_limit_from_above_says_so() {
+        assert_eq!(under("50.0 ms"), "under 50.0 ms");
+    }
 }

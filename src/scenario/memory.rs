@@ -489,6 +489,15 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_tells_how_far_it_came_is_all_that_the_client_s_memory_needs() {
+        let mut evidence = evidence(12 * MB, 12 * MB, |_| {});
+        for sample in evidence.phases.iter_mut().flat_map(|phase| &mut phase.memory) {
+            (sample.client_live_bytes, sample.server_live_bytes) = (None, None);
+        }
+        assert_fails(&judged(&CASE, &of_another(evidence)), &["client_given_back", "client_leak"]);
+    }
+
+    #[test]
     fn a_load_that_is_not_served_is_no_load() {
         let refused = |count: u64| {
             judged(

@@ -299,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn the_counts_are_those_of_the_loads_that_confirm() {
+        let lost_at = |place: usize| {
+            found(10_000.0, LimitingSide::Server, |found| found.runs[place].run.messages.counts.lost += 1)
+        };
+        for (place, phase) in ["confirm-1-1", "confirm-1-2", "confirm-1-3"].into_iter().enumerate() {
+            let lost = lost_at(place);
+            assert_fails(&lost, &["lost"]);
+            let evidence = &measured(&lost, "lost").evidence;
+            assert!(evidence[0].starts_with(&format!("1 at {phase}")), "{evidence:?}");
+        }
+    }
+
+    #[test]
     fn the_burst_may_be_refused_but_not_forgotten() {
         let burst = |edit: fn(&mut LoadTestResults)| {
             found(10_000.0, LimitingSide::Server, |found| {

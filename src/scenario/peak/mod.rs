@@ -418,6 +418,9 @@ mod tests {
         let capacity = fitted_capacity(&table).unwrap();
         assert!((capacity - 1_200.0).abs() < 1.0, "{capacity}");
         assert_eq!(fitted_capacity(&[]), None);
+        // Whose last answers come a moment after the load is served all the same.
+        let held = [tried(500.0, Verdict::Pass, 300.0), tried(1_000.0, Verdict::Pass, 400.0)];
+        assert_eq!(fitted_capacity(&held), None);
     }
 
     #[test]
