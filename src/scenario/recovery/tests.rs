@@ -292,3 +292,25 @@ fn the_full_size_touches_the_shares_of_the_requirements() {
         assert!((offered - wanted).abs() < 1e-6, "{}: {offered}", phase.name);
     }
 }
+
+#[test]
+fn each_fault_strikes_after_a_tenth_of_its_length_and_one_kind_of_drop_after_the_other() {
+    let plan = plan(&config());
+    let scene = |name: &str| {
+        let phase = plan.phases.iter().find(|phase| phase.name == name).unwrap();
+        let Action::Scene(scene) = &phase.action else { panic!("{phase:?}") };
+        scene
+    };
+    let rules = |name: &str| scene(name).rules.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // For 10 s, beside loads that begin a second before.
+    for kind in &KINDS {
+        let spans = scene(kind.name).loads.iter().map(|load| load.workload.duration);
+        assert!(spans.eq([Duration::from_secs(11); 2]), "{}", kind.name);
+    }
+    let from: Vec<Duration> = scene("drops").rules.iter().map(|rule| rule.schedule().from).collect();
+    let step = Duration::from_secs(10) / 3;
+    assert_eq!(from, [0, 1, 2].map(|n| Duration::from_secs(1) + step * n));
+    assert_eq!(rules("partition"), ["partition=both,from=1s,for=10s,seed=1"]);
+    assert_eq!(rules("silence"), ["silence=both,from=1s,for=10s,seed=1"]);
+    assert_eq!(scene("kill").kills, [Duration::from_secs(1)]);
+}
