@@ -218,7 +218,7 @@ impl Row {
 }
 
 /// A directory in memory, where the system has one. A server that is killed leaves behind there what it leaves on a disk,
-/// and how long the disk takes to sync is not in the way of what is shown: one that others write to takes half a second,
+/// and how long the disk takes to sync is not in the way of what is shown: one that others write to takes up to half a second,
 /// and then nothing was committed that a server could forget.
 fn in_memory() -> Option<PathBuf> {
     let shared = PathBuf::from("/dev/shm");
