@@ -27,8 +27,8 @@ pub(super) fn judged(row: Row, criteria: &[CriterionOutcome], doubted: &Doubted)
             Compared::AsExpected => {}
             Compared::InDoubt(why) => doubtful.push(why),
             // Nothing was done to what should fail.
-            Compared::Not(why) if untried => doubtful.push(why),
-            Compared::Not(why) => missed.push(why),
+            Compared::Passed(why) if untried => doubtful.push(why),
+            Compared::Passed(why) | Compared::Not(why) => missed.push(why),
         }
     }
     let known = |name: &str| expected.iter().any(|expected| expected.criterion == name);
@@ -95,6 +95,9 @@ fn described(expected: &Expected) -> ExpectedResult {
 enum Compared {
     AsExpected,
     InDoubt(String),
+    /// It did not fail.
+    Passed(String),
+    /// It was not judged, or failed by something else.
     Not(String),
 }
 
@@ -114,7 +117,7 @@ fn compared(expected: &Expected, criteria: &[CriterionOutcome], doubted: &Doubte
             return Compared::InDoubt(format!("{name} is in doubt{why}"));
         }
         (verdict @ (Verdict::Pass | Verdict::Skipped), Role::Named | Role::Follows(_)) => {
-            return Compared::Not(format!("{name} should fail: {}, {}", verdict.as_str(), seen.measured));
+            return Compared::Passed(format!("{name} should fail: {}, {}", verdict.as_str(), seen.measured));
         }
     }
     if let Some(measured) = expected.measured.filter(|&measured| measured != seen.measured) {

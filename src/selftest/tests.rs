@@ -187,6 +187,9 @@ fn what_did_not_take_place_was_not_missed() {
     let injected = |verdict| ("faults_injected", "0 kills", verdict);
     assert_eq!(compared(&[none, unanswered, quick, injected(Pass)]).0, Outcome::Missed);
     assert_eq!(compared(&[none, unanswered, quick, injected(Inconclusive)]).0, Outcome::Inconclusive);
+    // What did fail was struck, and must have been struck as planted.
+    let other = ("lost", "2", Fail);
+    assert_eq!(compared(&[other, unanswered, quick, injected(Inconclusive)]).0, Outcome::Missed);
 }
 
 #[test]
